@@ -1,0 +1,63 @@
+"""Curves: metrics over step, epoch, examples and training seconds, one Parquet file per cell."""
+
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from bench.results.record import RecordError
+
+SCHEMA = pa.schema(
+    [
+        ("lr", pa.float64()),
+        ("seed", pa.int64()),
+        ("step", pa.int64()),
+        ("epoch", pa.float64()),
+        ("examples", pa.int64()),
+        ("train_seconds", pa.float64()),
+        ("split", pa.string()),
+        ("metric", pa.string()),
+        ("value", pa.float64()),
+    ]
+)
+COLUMNS = tuple(SCHEMA.names)
+
+
+def write_curves(curves: pd.DataFrame, path: Path) -> None:
+    """Write the curves of a cell.
+
+    Args:
+        curves: Columns `COLUMNS`; one row per trial, evaluation point, split and metric.
+        path: The file to write.
+    """
+    table = pa.Table.from_pandas(curves, schema=SCHEMA, preserve_index=False)
+    pq.write_table(table, path, compression="zstd")
+
+
+def read_curves(path: Path) -> pd.DataFrame:
+    """Read the curves of a cell.
+
+    Raises:
+        RecordError: The file is missing, truncated or has other columns.
+    """
+    try:
+        table = pq.read_table(path)
+    except FileNotFoundError:
+        raise RecordError(f"{path.name} is missing") from None
+    except (OSError, pa.ArrowInvalid) as error:
+        raise RecordError(f"{path.name} cannot be read, perhaps truncated ({_first_line(error)})") from None
+    if table.schema.names != list(COLUMNS):
+        raise RecordError(f"{path.name} has the columns {table.schema.names}, not {list(COLUMNS)}")
+    frame: pd.DataFrame = table.to_pandas()
+    return frame
+
+
+def empty_curves() -> pd.DataFrame:
+    """Return a table with the right columns and no rows."""
+    frame: pd.DataFrame = SCHEMA.empty_table().to_pandas()
+    return frame
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -1,0 +1,313 @@
+"""The record: what a cell leaves on disk, and the only source of truth about it.
+
+A record is two files in a folder named by the cell id: `record.json` (this module) and `curves.parquet`
+(`bench.results.curves`). docs/records.md documents every field.
+"""
+
+import dataclasses
+import json
+import math
+import types
+import typing
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from bench.errors import BenchError
+
+SCHEMA_VERSION = 1
+
+
+class CellStatus(StrEnum):
+    """How a cell ended. Every one of them appears in a report."""
+
+    COMPLETE = "complete"
+    INTERRUPTED = "interrupted"
+    OOM = "oom"
+    UNAVAILABLE = "unavailable"
+    FAILED = "failed"
+
+
+class TrialStatus(StrEnum):
+    """How a trial ended. A diverged trial is data, not an error."""
+
+    COMPLETE = "complete"
+    DIVERGED = "diverged"
+    INTERRUPTED = "interrupted"
+
+
+class RecordError(BenchError):
+    """A record that cannot be read: truncated, of a newer schema, or with a field of the wrong kind."""
+
+    exit_code = 2
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A median with a distribution-free interval over independent windows.
+
+    Attributes:
+        median: Median of the samples, in the unit of the field that holds this.
+        lo: Lower end of the interval.
+        hi: Upper end of the interval.
+        n: Number of samples.
+        confidence: Exact coverage of the interval, 0 … 1 (order statistics: not always .95).
+    """
+
+    median: float
+    lo: float
+    hi: float
+    n: int
+    confidence: float
+
+
+@dataclass(frozen=True)
+class Axes:
+    """Where the cell stands in the grid.
+
+    Attributes:
+        task: Task name, such as "mnist5k/mlp".
+        model: Model name, such as "mlp".
+        optimizer: Optimizer name, such as "adam".
+        batch_size: Examples per step; for `batch_size=full` the size of the training split.
+        full_batch: Whether the batch is the whole training split.
+        device: "cpu", "cuda", "cuda:N" or "mps".
+        precision: "float32", "float64", "tf32" or "bfloat16".
+    """
+
+    task: str
+    model: str
+    optimizer: str
+    batch_size: int
+    full_batch: bool
+    device: str
+    precision: str
+
+
+@dataclass(frozen=True)
+class AuditCheck:
+    """One invariant of the self-audit.
+
+    Attributes:
+        check: Short name of the invariant, such as "untrained loss".
+        passed: Whether it held.
+        value: What was measured, in words or numbers.
+        expected: What it was held against.
+    """
+
+    check: str
+    passed: bool
+    value: str
+    expected: str
+
+
+@dataclass(frozen=True)
+class TrialSummary:
+    """One training run inside a cell.
+
+    Attributes:
+        lr: Learning rate.
+        seed: Trial seed; the named seeds are derived from it.
+        status: How the trial ended.
+        reason: Why it ended early, in one line; None for a complete trial.
+        steps: Optimizer steps taken.
+        epochs: Passes over the training split, fractional.
+        examples: Examples seen, counting repeats.
+        train_seconds: Seconds inside the training clock (no evaluation, no logging).
+        evaluations: Number of evaluation points.
+        final: Metric → value at the last evaluation, such as {"test_accuracy": 0.93}; None where not finite.
+        at_best_validation: The same at the evaluation with the best validation metric.
+        steps_to_target: Steps at the first evaluation strictly past the target; None if never.
+        examples_to_target: Examples at that point.
+        seconds_to_target: Training seconds at that point.
+        parameters_sha256: Hash of the final parameters' bytes.
+    """
+
+    lr: float
+    seed: int
+    status: TrialStatus
+    reason: str | None
+    steps: int
+    epochs: float
+    examples: int
+    train_seconds: float
+    evaluations: int
+    final: dict[str, float | None]
+    at_best_validation: dict[str, float | None]
+    steps_to_target: int | None
+    examples_to_target: int | None
+    seconds_to_target: float | None
+    parameters_sha256: str
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Speed of one training step of a single trial, measured apart from convergence.
+
+    Attributes:
+        examples_per_second: Throughput of whole training steps (data, forward, backward, update).
+        step_ms: Milliseconds of one whole training step.
+        optimizer_step_ms: Milliseconds of `optimizer.step()` alone, on fixed gradients.
+        warmup_steps: Steps taken before the first clock.
+        steps_per_window: Training steps in each window.
+        concurrent_workers: Worker processes that were training on this machine meanwhile, this one included.
+    """
+
+    examples_per_second: Interval
+    step_ms: Interval
+    optimizer_step_ms: Interval
+    warmup_steps: int
+    steps_per_window: int
+    concurrent_workers: int
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Memory of one training step of a single trial.
+
+    Attributes:
+        peak_allocated_mib: CUDA: peak of allocated device memory, MiB; None elsewhere.
+        peak_reserved_mib: CUDA: peak of memory the allocator reserved, MiB; None elsewhere.
+        peak_rss_mib: Peak resident memory of the process while stepping, MiB; None where the kernel tells none.
+        base_rss_mib: Resident memory of the process just before, MiB (interpreter, libraries, data).
+        activation_bytes: Bytes autograd keeps for backward: unique storages saved, minus parameters.
+        parameter_bytes: Bytes of the parameters.
+        gradient_bytes: Bytes of the gradients.
+        state_bytes: Bytes of the optimizer's state tensors after a step.
+    """
+
+    peak_allocated_mib: float | None
+    peak_reserved_mib: float | None
+    peak_rss_mib: float | None
+    base_rss_mib: float | None
+    activation_bytes: int
+    parameter_bytes: int
+    gradient_bytes: int
+    state_bytes: int
+
+
+@dataclass(frozen=True)
+class Record:
+    """Everything a cell leaves behind, but for its curves.
+
+    Attributes:
+        schema: Version of this layout.
+        cell: Cell id, 16 hexadecimal digits.
+        sweep: Name of the sweep.
+        status: How the cell ended.
+        reason: Why it is not complete, in one line; None for a complete cell.
+        traceback: Python traceback of a failed cell; None otherwise.
+        config: The resolved configuration of the cell.
+        axes: Where the cell stands in the grid.
+        environment: Versions, hardware, threads, flags (`bench.results.environment`).
+        implementation: What the optimizer ran as: "forloop", "foreach" or "fused"; None if it never ran.
+        audit: The self-audit's checks.
+        trials: One summary per learning rate and seed.
+        speed: Speed measurement; None if switched off or the cell did not get there.
+        memory: Memory measurement; likewise.
+        digest: SHA-256 of everything that must repeat bit for bit; None if the cell is not complete.
+        repeatable: False where a wall-clock budget decides how many steps are taken.
+        started: UTC time of the start, ISO 8601.
+        seconds: Wall-clock seconds the cell took, by part ("data", "audit", "memory", "speed", "training").
+    """
+
+    schema: int
+    cell: str
+    sweep: str
+    status: CellStatus
+    reason: str | None
+    traceback: str | None
+    config: dict[str, Any]
+    axes: Axes
+    environment: dict[str, Any]
+    implementation: str | None
+    audit: list[AuditCheck] = field(default_factory=list)
+    trials: list[TrialSummary] = field(default_factory=list)
+    speed: Speed | None = None
+    memory: Memory | None = None
+    digest: str | None = None
+    repeatable: bool = True
+    started: str = ""
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        """Serialise with sorted keys; numbers that are not finite become null."""
+        return json.dumps(_finite(dataclasses.asdict(self)), indent=1, sort_keys=True, allow_nan=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> "Record":
+        """Parse and check a record.
+
+        Raises:
+            RecordError: The text is no JSON, is of a newer schema, or misses or mistypes a field.
+        """
+        try:
+            raw = json.loads(text)
+        except ValueError as error:
+            raise RecordError(f"not valid JSON, perhaps truncated ({error})") from None
+        if not isinstance(raw, dict) or not isinstance(raw.get("schema"), int):
+            raise RecordError("not a record: no integer field 'schema'")
+        if raw["schema"] > SCHEMA_VERSION:
+            raise RecordError(
+                f"record schema {raw['schema']} is newer than this version reads ({SCHEMA_VERSION}); "
+                "update batch-size-bench to read it"
+            )
+        return typing.cast("Record", _parse(cls, raw, "record"))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value
+
+
+def _parse(kind: Any, value: Any, where: str) -> Any:
+    """Read `value` as the annotated type `kind`, naming the field that does not fit."""
+    origin = typing.get_origin(kind)
+    if kind is Any:
+        return value
+    if origin in (types.UnionType, typing.Union):
+        if value is None:
+            return None
+        (kind,) = [argument for argument in typing.get_args(kind) if argument is not type(None)]
+        return _parse(kind, value, where)
+    if origin is list:
+        if not isinstance(value, list):
+            raise RecordError(f"field {where} should be a list, is {type(value).__name__}")
+        (item,) = typing.get_args(kind)
+        return [_parse(item, element, f"{where}[{index}]") for index, element in enumerate(value)]
+    if origin is dict:
+        if not isinstance(value, dict):
+            raise RecordError(f"field {where} should be an object, is {type(value).__name__}")
+        _, item = typing.get_args(kind)
+        return {str(key): _parse(item, element, f"{where}.{key}") for key, element in value.items()}
+    if dataclasses.is_dataclass(kind):
+        if not isinstance(value, dict):
+            raise RecordError(f"field {where} should be an object, is {type(value).__name__}")
+        hints = typing.get_type_hints(kind)
+        missing = sorted(
+            f.name
+            for f in dataclasses.fields(kind)
+            if f.name not in value and f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+        )
+        if missing:
+            raise RecordError(f"field {where} misses {', '.join(missing)}")
+        known = {f.name for f in dataclasses.fields(kind)} & value.keys()
+        return kind(**{name: _parse(hints[name], value[name], f"{where}.{name}") for name in known})  # type: ignore[operator]
+    return _parse_scalar(kind, value, where)
+
+
+def _parse_scalar(kind: Any, value: Any, where: str) -> Any:
+    if isinstance(kind, type) and issubclass(kind, StrEnum):
+        if value not in [str(member) for member in kind]:
+            raise RecordError(f"field {where} is {value!r}, not one of {', '.join(kind)}")
+        return kind(value)
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise RecordError(f"field {where} should be {kind.__name__}, is {type(value).__name__}")
+    return value

@@ -1,0 +1,177 @@
+"""The store: one folder per sweep, one per cell; a record is whole or absent."""
+
+import contextlib
+import os
+import re
+import shutil
+import socket
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import psutil
+
+from bench.errors import UsageError, nearest
+from bench.results.curves import read_curves, write_curves
+from bench.results.record import Record, RecordError
+
+CELL_ID = re.compile(r"[0-9a-f]{16}")
+SWEEP_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+@dataclass(frozen=True)
+class Store:
+    """Records of one sweep in the folder `path`."""
+
+    path: Path
+
+    @property
+    def sweep(self) -> str:
+        """Name of the sweep: the folder's name."""
+        return self.path.name
+
+    def cell_path(self, cell: str) -> Path:
+        """Folder of one cell's record."""
+        return self.path / cell
+
+    def cells(self) -> list[str]:
+        """Ids of the cells that have a record, sorted."""
+        if not self.path.is_dir():
+            return []
+        return sorted(entry.name for entry in self.path.iterdir() if CELL_ID.fullmatch(entry.name))
+
+    def read(self, cell: str) -> Record:
+        """Read one record.
+
+        Raises:
+            RecordError: It is missing, truncated, of a newer schema or malformed; the message names the file.
+        """
+        file = self.cell_path(cell) / "record.json"
+        try:
+            return Record.from_json(file.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise RecordError(f"{file}: missing") from None
+        except UnicodeDecodeError:
+            raise RecordError(f"{file}: not text") from None
+        except OSError as error:
+            raise RecordError(f"{file}: {error.strerror}") from None
+        except RecordError as error:
+            raise RecordError(f"{file}: {error}") from None
+
+    def curves(self, cell: str) -> pd.DataFrame:
+        """Read one cell's curves.
+
+        Raises:
+            RecordError: The file is missing, truncated or malformed; the message names the cell.
+        """
+        try:
+            return read_curves(self.cell_path(cell) / "curves.parquet")
+        except RecordError as error:
+            raise RecordError(f"{self.cell_path(cell)}: {error}") from None
+
+    def read_all(self) -> Iterator[tuple[Record, pd.DataFrame]]:
+        """Read every record with its curves, in order of cell id.
+
+        Raises:
+            RecordError: As `read` and `curves`, at the first record that cannot be read.
+        """
+        for cell in self.cells():
+            yield self.read(cell), self.curves(cell)
+
+    def write(self, record: Record, curves: pd.DataFrame) -> bool:
+        """Put a record in place, whole.
+
+        Both files are written into a temporary folder and flushed to disk; the folder is then renamed. Where
+        another process has written the same cell meanwhile, a complete record stays and this one is dropped.
+
+        Returns:
+            Whether this record is the one in place now.
+
+        Raises:
+            OSError: The disk is full or not writable. Nothing is left behind.
+        """
+        target = self.cell_path(record.cell)
+        self.path.mkdir(parents=True, exist_ok=True)
+        temporary = Path(
+            tempfile.mkdtemp(prefix=f".{record.cell}.{socket.gethostname()}.{os.getpid()}.", dir=self.path)
+        )
+        try:
+            temporary.chmod(0o755)
+            write_curves(curves, temporary / "curves.parquet")
+            (temporary / "record.json").write_text(record.to_json(), encoding="utf-8")
+            for name in ("curves.parquet", "record.json"):
+                _flush(temporary / name)
+            _flush(temporary)
+            return self._rename(temporary, target)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+    def _rename(self, temporary: Path, target: Path) -> bool:
+        for _ in range(8):
+            try:
+                temporary.rename(target)
+            except OSError:
+                if not target.exists():
+                    raise
+            else:
+                _flush(self.path)
+                return True
+            if self._is_complete(target.name):
+                return False
+            # An unfinished record (interrupted, failed, unreadable) makes way; the rename keeps it whole.
+            away = temporary.with_name(temporary.name + ".old")
+            with contextlib.suppress(FileNotFoundError):
+                target.rename(away)
+            shutil.rmtree(away, ignore_errors=True)
+        raise OSError(f"{target} is being replaced by other processes over and over")
+
+    def _is_complete(self, cell: str) -> bool:
+        try:
+            return self.read(cell).status == "complete"
+        except RecordError:
+            return False
+
+    def sweep_leftovers(self) -> None:
+        """Remove temporary folders of processes of this machine that are no more."""
+        if not self.path.is_dir():
+            return
+        pattern = re.compile(rf"\.[0-9a-f]{{16}}\.{re.escape(socket.gethostname())}\.(\d+)\..*")
+        for entry in self.path.iterdir():
+            match = pattern.fullmatch(entry.name)
+            if match and not psutil.pid_exists(int(match[1])):
+                shutil.rmtree(entry, ignore_errors=True)
+
+
+def open_sweep(name_or_path: str, results_root: str | Path = "results") -> Store:
+    """Find the sweep a person names on the command line.
+
+    Args:
+        name_or_path: A sweep's name under `results_root`, or a path to its folder.
+        results_root: Where sweeps are kept.
+
+    Raises:
+        UsageError: There is no such folder, or it holds no record.
+    """
+    root = Path(results_root)
+    candidates = [root / name_or_path, Path(name_or_path)]
+    known = sorted(p.name for p in root.iterdir() if p.is_dir()) if root.is_dir() else []
+    for path in candidates:
+        if path.is_dir():
+            store = Store(path.resolve())
+            if store.cells():
+                return store
+            raise UsageError(f"sweep {name_or_path!r}: {path} holds no records yet")
+    close = nearest(name_or_path, known)
+    hint = f"; did you mean {close!r}?" if close else ""
+    have = f"sweeps there: {', '.join(known)}" if known else "no sweeps there yet"
+    raise UsageError(f"unknown sweep {name_or_path!r}{hint} (looked in {root} and for a folder of that name; {have})")
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

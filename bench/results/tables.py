@@ -1,0 +1,207 @@
+"""Records as three tables: cells, trials and curves. The columns are stable and append-only.
+
+docs/records.md documents every column; `bench.analysis` sees nothing but these tables.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from bench.results.record import Interval, Record
+
+CELL_KEYS = ("sweep", "cell", "task", "model", "optimizer", "batch_size", "device", "precision")
+TRIAL_KEYS = (*CELL_KEYS, "lr", "seed")
+
+METRICS = ("train_loss", "train_accuracy", "val_loss", "val_accuracy", "test_loss", "test_accuracy")
+
+CELL_COLUMNS = (
+    *CELL_KEYS,
+    "status",
+    "examples_per_second",
+    "examples_per_second_lo",
+    "examples_per_second_hi",
+    "examples_per_second_n",
+    "step_ms",
+    "step_ms_lo",
+    "step_ms_hi",
+    "step_ms_n",
+    "optimizer_step_ms",
+    "optimizer_step_ms_lo",
+    "optimizer_step_ms_hi",
+    "optimizer_step_ms_n",
+    "peak_allocated_mib",
+    "peak_reserved_mib",
+    "peak_rss_mib",
+    "activation_bytes",
+    "state_bytes",
+    "threads",
+    "hardware",
+    "base_rss_mib",
+    "parameter_bytes",
+    "gradient_bytes",
+    "implementation",
+    "full_batch",
+    "train_examples",
+    "target_metric",
+    "target",
+    "reason",
+    "digest",
+)
+
+TRIAL_COLUMNS = (
+    *TRIAL_KEYS,
+    "status",
+    "steps",
+    "epochs",
+    "examples",
+    "train_seconds",
+    *METRICS,
+    *(f"{metric}_at_best_val" for metric in METRICS),
+    "steps_to_target",
+    "examples_to_target",
+    "seconds_to_target",
+    "full_batch",
+    "reason",
+)
+
+CURVE_COLUMNS = (*TRIAL_KEYS, "step", "epoch", "examples", "train_seconds", "split", "metric", "value")
+
+
+@dataclass(frozen=True)
+class Tables:
+    """The exported tables of one or more sweeps.
+
+    Attributes:
+        cells: One row per cell, columns `CELL_COLUMNS`.
+        trials: One row per trial, columns `TRIAL_COLUMNS`.
+        curves: One row per trial, evaluation point, split and metric, columns `CURVE_COLUMNS`.
+    """
+
+    cells: pd.DataFrame
+    trials: pd.DataFrame
+    curves: pd.DataFrame
+
+
+def tables(records: Iterable[tuple[Record, pd.DataFrame]]) -> Tables:
+    """Flatten records and their curves into tables.
+
+    Args:
+        records: Pairs of a record and its curves, the latter with the columns of `CURVE_COLUMNS` from
+            "lr" on (`bench.results.curves.COLUMNS`).
+
+    Returns:
+        The three tables, rows ordered by task, optimizer, device, precision, batch size, then lr, seed, step.
+    """
+    cells: list[dict[str, Any]] = []
+    trials: list[dict[str, Any]] = []
+    curves: list[pd.DataFrame] = []
+    for record, curve in sorted(records, key=lambda pair: _order(pair[0])):
+        keys = _keys(record)
+        cells.append(keys | _cell_row(record))
+        trials.extend(keys | row for row in _trial_rows(record))
+        if len(curve):
+            curves.append(curve.assign(**keys))
+    return Tables(
+        cells=pd.DataFrame(cells, columns=list(CELL_COLUMNS)),
+        trials=pd.DataFrame(trials, columns=list(TRIAL_COLUMNS)),
+        curves=(
+            pd.concat(curves, ignore_index=True)[list(CURVE_COLUMNS)]
+            if curves
+            else pd.DataFrame(columns=list(CURVE_COLUMNS))
+        ),
+    )
+
+
+def _order(record: Record) -> tuple[Any, ...]:
+    axes = record.axes
+    return (
+        record.sweep,
+        axes.task,
+        axes.optimizer,
+        axes.device,
+        axes.precision,
+        axes.batch_size,
+        record.cell,
+    )
+
+
+def _keys(record: Record) -> dict[str, Any]:
+    axes = record.axes
+    return {
+        "sweep": record.sweep,
+        "cell": record.cell,
+        "task": axes.task,
+        "model": axes.model,
+        "optimizer": axes.optimizer,
+        "batch_size": axes.batch_size,
+        "device": axes.device,
+        "precision": axes.precision,
+    }
+
+
+def _interval(name: str, interval: Interval | None) -> dict[str, Any]:
+    if interval is None:
+        return {name: None, f"{name}_lo": None, f"{name}_hi": None, f"{name}_n": None}
+    return {
+        name: interval.median,
+        f"{name}_lo": interval.lo,
+        f"{name}_hi": interval.hi,
+        f"{name}_n": interval.n,
+    }
+
+
+def _cell_row(record: Record) -> dict[str, Any]:
+    speed, memory = record.speed, record.memory
+    row: dict[str, Any] = {"status": str(record.status)}
+    row |= _interval("examples_per_second", speed.examples_per_second if speed else None)
+    row |= _interval("step_ms", speed.step_ms if speed else None)
+    row |= _interval("optimizer_step_ms", speed.optimizer_step_ms if speed else None)
+    row |= {
+        name: getattr(memory, name) if memory else None
+        for name in (
+            "peak_allocated_mib",
+            "peak_reserved_mib",
+            "peak_rss_mib",
+            "base_rss_mib",
+            "activation_bytes",
+            "parameter_bytes",
+            "gradient_bytes",
+            "state_bytes",
+        )
+    }
+    task = record.config.get("task", {})
+    return row | {
+        "threads": record.environment.get("threads"),
+        "hardware": record.environment.get("hardware"),
+        "implementation": record.implementation,
+        "full_batch": record.axes.full_batch,
+        "train_examples": record.environment.get("train_examples"),
+        "target_metric": task.get("target_metric"),
+        "target": task.get("target"),
+        "reason": record.reason,
+        "digest": record.digest,
+    }
+
+
+def _trial_rows(record: Record) -> Iterator[dict[str, Any]]:
+    for trial in sorted(record.trials, key=lambda t: (t.lr, t.seed)):
+        row: dict[str, Any] = {
+            "lr": trial.lr,
+            "seed": trial.seed,
+            "status": str(trial.status),
+            "steps": trial.steps,
+            "epochs": trial.epochs,
+            "examples": trial.examples,
+            "train_seconds": trial.train_seconds,
+            "steps_to_target": trial.steps_to_target,
+            "examples_to_target": trial.examples_to_target,
+            "seconds_to_target": trial.seconds_to_target,
+            "full_batch": record.axes.full_batch,
+            "reason": trial.reason,
+        }
+        for metric in METRICS:
+            row[metric] = trial.final.get(metric)
+            row[f"{metric}_at_best_val"] = trial.at_best_validation.get(metric)
+        yield row
