@@ -80,6 +80,15 @@ class Store:
         for cell in self.cells():
             yield self.read(cell), self.curves(cell)
 
+    def check_readable(self) -> None:
+        """Read everything once.
+
+        Raises:
+            RecordError: As `read` and `curves`, at the first record that cannot be read.
+        """
+        for _ in self.read_all():
+            continue
+
     def write(self, record: Record, curves: pd.DataFrame) -> bool:
         """Put a record in place, whole.
 

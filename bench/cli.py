@@ -1,0 +1,191 @@
+"""The command line: commands, and nothing else."""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NoReturn, cast
+
+from bench import __version__
+from bench.errors import BenchError, UsageError, unknown
+
+USAGE_EXIT = 2
+INTERRUPTED_EXIT = 130
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, with the nearest match."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise a UsageError instead of printing the whole usage."""
+        raise UsageError(f"{message} (see {self.prog} --help)")
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line and exit: 0 well, 1 failed, 2 usage, 3 inconclusive, 4 not comparable, 130 interrupted."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        code = _dispatch(words)
+    except BenchError as error:
+        print(f"bench: {error}", file=sys.stderr)
+        code = error.exit_code
+    except KeyboardInterrupt:
+        print("bench: interrupted", file=sys.stderr)
+        code = INTERRUPTED_EXIT
+    except BrokenPipeError:
+        # The reader, such as `head`, has seen enough.
+        sys.stderr.close()
+        code = 0
+    sys.exit(code)
+
+
+def _dispatch(words: list[str]) -> int:
+    if words and words[0] == "run":
+        return _run(words[1:])
+    if words and not words[0].startswith("-") and words[0] not in COMMANDS:
+        raise unknown("command", words[0], [*COMMANDS, "run"])
+    options = _parser().parse_args(words)
+    if options.command is None:
+        _parser().print_help()
+        return USAGE_EXIT
+    command = cast("Callable[[argparse.Namespace], int]", COMMANDS[options.command])
+    return command(options)
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        prog="bench",
+        description="What do batch size and optimizer choice do to speed, memory, convergence and generalisation?",
+        epilog="exit codes: 0 all well, 1 a run failed or a check found a difference, 2 usage, 4 not comparable, "
+        "130 interrupted",
+    )
+    parser.add_argument("--version", action="version", version=f"bench {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
+    commands.add_parser("run", help="run one cell, or with -m a grid (Hydra overrides; bench run --help)")
+    _sweep_parser(commands, "report", "write the report of a sweep: HTML, Markdown, figures, tables").add_argument(
+        "-o", "--out", type=Path, help="folder to write (default: RESULTS_ROOT/SWEEP/report)"
+    )
+    export = _sweep_parser(commands, "export", "write a sweep's cells, trials and curves as tables")
+    export.add_argument("-o", "--out", type=Path, help="folder to write (default: RESULTS_ROOT/SWEEP/export)")
+    export.add_argument("--format", choices=("csv", "parquet"), default="csv", help="file format (default: csv)")
+    verify = _sweep_parser(commands, "verify", "run stored cells again and compare digests")
+    verify.add_argument("-n", type=int, help="how many cells, drawn evenly over the sweep (default: all)")
+    audit = commands.add_parser("audit", help="check the measurement itself on one cell (Hydra overrides)")
+    audit.add_argument("overrides", nargs="*", help="as for bench run")
+    listing = commands.add_parser("list", help="list what there is to choose from")
+    listing.add_argument("what", metavar="{tasks,optimizers,experiments}", help="what to list")
+    _sweep_parser(commands, "wandb-check", "compare a sweep's records with their W&B mirror")
+    speed = commands.add_parser("speed", help="speed of the training loop itself")
+    speed_commands = speed.add_subparsers(dest="speed_command", metavar="COMMAND", parser_class=Parser, required=True)
+    engine = speed_commands.add_parser("engine", help="our training loop beside the loops people write by hand")
+    engine.add_argument("-o", "--out", type=Path, help="folder for engine.csv, engine.md and environment.json")
+    engine.add_argument("--rounds", type=int, default=15, help="interleaved rounds (default: 15)")
+    engine.add_argument("--device", default="cpu", help="device (default: cpu)")
+    return parser
+
+
+def _sweep_parser(
+    commands: "argparse._SubParsersAction[Parser]", name: str, summary: str
+) -> argparse.ArgumentParser:
+    parser = commands.add_parser(name, help=summary, description=summary[0].upper() + summary[1:] + ".")
+    parser.add_argument("sweep", metavar="SWEEP", help="name of a sweep under the results root, or its folder")
+    parser.add_argument("--results-root", default="results", help="folder of all sweeps (default: results)")
+    if name in ("report", "export"):
+        parser.add_argument(
+            "--skip-unreadable", action="store_true", help="leave out records that cannot be read, and name them"
+        )
+    return parser
+
+
+def _run(words: list[str]) -> int:
+    from bench.composition import run_hydra
+
+    composed = run_hydra(words)
+    if composed is None:
+        return 0
+    from bench.config import resolve
+    from bench.launching.sweep import run_sweep
+
+    return run_sweep([resolve(composed)], workers=1)
+
+
+def _report(options: argparse.Namespace) -> int:
+    from bench.report.build import build_report
+    from bench.results.store import open_sweep
+
+    store = open_sweep(options.sweep, options.results_root)
+    if not options.skip_unreadable:
+        store.check_readable()
+    out = options.out or store.path / "report"
+    index = build_report(store, out, f"bench run -m experiment={store.sweep}")
+    print(f"report: {index}")
+    return 0
+
+
+def _export(options: argparse.Namespace) -> int:
+    from bench.results.export import export
+    from bench.results.store import open_sweep
+
+    store = open_sweep(options.sweep, options.results_root)
+    for path, rows in export(store, options.out or store.path / "export", options.format, options.skip_unreadable):
+        print(f"{path}: {rows} rows")
+    return 0
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from bench.launching.verify import verify
+    from bench.results.store import open_sweep
+
+    if options.n is not None and options.n < 1:
+        raise UsageError(f"-n {options.n}: must be at least 1")
+    return verify(open_sweep(options.sweep, options.results_root), options.n)
+
+
+def _audit(options: argparse.Namespace) -> int:
+    from bench.composition import compose_config
+    from bench.config import resolve
+    from bench.launching.cell import audit_cell
+    from bench.listing import print_table
+
+    cell = resolve(compose_config(options.overrides))
+    checks = audit_cell(cell)
+    rows = [("ok" if c.passed else "FAILED", c.check, c.value, c.expected) for c in checks]
+    print_table(f"audit of {cell.label}", ("", "check", "found", "expected"), rows)
+    return 0 if all(check.passed for check in checks) else 1
+
+
+def _list(options: argparse.Namespace) -> int:
+    from bench.listing import LISTINGS, print_table
+
+    if options.what not in LISTINGS:
+        raise unknown("thing to list", options.what, LISTINGS)
+    print_table(*LISTINGS[options.what]())
+    return 0
+
+
+def _wandb_check(options: argparse.Namespace) -> int:
+    from bench.results.store import open_sweep
+    from bench.tracking.check import run
+
+    return run(open_sweep(options.sweep, options.results_root))
+
+
+def _speed(options: argparse.Namespace) -> int:
+    from bench.speed.engine import run_engine_benchmark
+
+    return run_engine_benchmark(options.out, options.rounds, options.device)
+
+
+COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
+    "report": _report,
+    "export": _export,
+    "verify": _verify,
+    "audit": _audit,
+    "list": _list,
+    "wandb-check": _wandb_check,
+    "speed": _speed,
+}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,171 @@
+"""Between Hydra and the suite: registering the schema, composing, and saying in one line what went wrong."""
+
+import atexit
+import functools
+import os
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Sequence
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra import main as hydra_main
+from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import (
+    ConfigCompositionException,
+    HydraException,
+    MissingConfigException,
+    OverrideParseException,
+)
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from bench.config import Config, conf_path
+from bench.errors import UsageError, nearest, unknown
+
+#: Newest Hydra behaviour that the supported versions share.
+VERSION_BASE = "1.3"
+#: CUDA devices that can be named in an override. A name beyond them is unknown; one beyond the machine's is unavailable.
+CUDA_INDICES = range(64)
+
+COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException)
+
+
+@functools.cache
+def register() -> None:
+    """Register the typed schema, the devices by name, and the resolver for Hydra's scratch folder. Idempotent."""
+    store = ConfigStore.instance()
+    store.store(name="schema", node=Config)
+    for index in CUDA_INDICES:
+        store.store(group="device", name=f"cuda:{index}", node={"name": f"cuda:{index}"})
+    OmegaConf.register_new_resolver("bench_scratch", _scratch, replace=True)
+
+
+@functools.cache
+def _scratch() -> str:
+    """Return a folder for the files Hydra writes about a multirun; it goes with the process."""
+    path = tempfile.mkdtemp(prefix="bench-hydra-")
+    atexit.register(shutil.rmtree, path, ignore_errors=True)
+    return path
+
+
+def run_hydra(arguments: Sequence[str]) -> DictConfig | None:
+    """Let Hydra parse the command line: compose a single run, hand a multirun to its launcher, or print help.
+
+    Args:
+        arguments: What stands after `bench run`.
+
+    Returns:
+        The composed configuration of a single run; None where Hydra has only printed something.
+
+    Raises:
+        UsageError: The command line does not compose.
+        SystemExit: A multirun has ended, with its exit code.
+    """
+    register()
+    composed: list[DictConfig] = []
+
+    def take(config: DictConfig) -> None:
+        if HydraConfig.get().sweeper.params:
+            print("bench: this experiment is a grid; without -m only one cell of it is run", file=sys.stderr)
+        composed.append(config)
+
+    # Hydra ends with a traceback or several lines of its own otherwise; here its exceptions become one line.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    before = sys.argv
+    sys.argv = ["bench run", *arguments]
+    try:
+        hydra_main(config_path=str(conf_path()), config_name="config", version_base=VERSION_BASE)(take)()
+    except COMPOSITION_ERRORS as error:
+        raise usage_error(error) from None
+    finally:
+        sys.argv = before
+    return composed[0] if composed else None
+
+
+def compose_config(overrides: Sequence[str]) -> DictConfig:
+    """Compose one configuration from overrides, as `bench run` would.
+
+    Raises:
+        UsageError: The overrides do not compose.
+    """
+    register()
+    try:
+        with initialize_config_dir(config_dir=str(conf_path()), version_base=VERSION_BASE):
+            return compose("config", overrides=list(overrides))
+    except COMPOSITION_ERRORS as error:
+        raise usage_error(error) from None
+
+
+def usage_error(error: Exception) -> UsageError:
+    """Say in one line what does not compose: what was given, what is allowed, the nearest match."""
+    while isinstance(error, ConfigCompositionException) and isinstance(error.__cause__, COMPOSITION_ERRORS):
+        if "Could not override" in str(error):
+            break
+        error = error.__cause__
+    text = str(error)
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
+        return _missing_choice(error)
+    override = re.search(r"Could not override '([^']+)'", text)
+    if override:
+        cause = _root_cause(error)
+        if "is not in struct" in cause or "not in" in cause or override[1] not in known_keys():
+            return unknown_key(override[1])
+        return UsageError(f"{override[1]}: {cause}")
+    ambiguous = re.search(r"Ambiguous value for argument '([^']+)'", text)
+    if ambiguous:
+        return UsageError(f"{ambiguous[1]}: several values need -m (multirun); a list is written key=[a,b]")
+    if isinstance(error, OverrideParseException):
+        return UsageError(f"cannot read the override {error.override!r}; write key=value")
+    key = re.search(r"full_key: (\S+)", text)
+    first = text.strip().splitlines()[0] if text.strip() else type(error).__name__
+    return UsageError(f"{key[1]}: {first}" if key and key[1] not in first else first)
+
+
+def _missing_choice(error: MissingConfigException) -> UsageError:
+    group, _, name = str(error.missing_cfg_file).partition("/")
+    if group == "hydra":
+        inner, _, name = name.partition("/")
+        group = f"hydra/{inner}"
+    options = choices(group)
+    return unknown(group, name, options) if options else UsageError(str(error).splitlines()[0])
+
+
+def choices(group: str) -> list[str]:
+    """Return the names of a configuration group: the files under conf/, `/` for nested folders."""
+    folder = conf_path() / group
+    return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml"))
+
+
+def known_keys() -> list[str]:
+    """Return every key that can be overridden, dotted, and the groups."""
+
+    def walk(node: Any, prefix: str) -> list[str]:
+        keys = []
+        for key, value in node.items():
+            name = f"{prefix}{key}"
+            keys.append(name)
+            if isinstance(value, dict):
+                keys.extend(walk(value, f"{name}."))
+        return keys
+
+    schema = OmegaConf.to_container(OmegaConf.structured(Config))
+    groups = {path.name for path in conf_path().iterdir() if path.is_dir()} - {"hydra"}
+    return sorted({*walk(schema, ""), *groups, "hydra/launcher"})
+
+
+def unknown_key(key: str) -> UsageError:
+    """Build the error for an override of a key that does not exist."""
+    close = nearest(key, known_keys())
+    hint = f"; did you mean {close!r}?" if close else ""
+    return UsageError(f"unknown config key {key!r}{hint} (all keys: bench run --cfg job)")
+
+
+def _root_cause(error: BaseException) -> str:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = [line for line in str(error).strip().splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__

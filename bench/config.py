@@ -1,0 +1,502 @@
+"""The configuration: typed schema, validation, and what makes a cell the cell it is.
+
+Hydra composes a `Config` from `conf/` and the command line. `resolve` checks every value of it and returns a
+`Cell`: one grid point with everything decided, ready to be scheduled, and with an id that depends on nothing but
+what is computed.
+"""
+
+import dataclasses
+import hashlib
+import json
+import math
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from omegaconf import MISSING, DictConfig, OmegaConf
+
+from bench.errors import UsageError, unknown
+from bench.optimizers.registry import IMPLEMENTATIONS, check_optimizer
+from bench.results.record import Axes
+from bench.results.store import SWEEP_NAME
+from bench.tasks.registry import DATA_SETS, MODELS, TaskFacts, task_facts
+from bench.tracking.config import TrackerConfig, check_tracker
+
+PRECISIONS = ("float32", "float64", "tf32", "bfloat16")
+SCHEDULES = ("constant",)
+TARGET_METRICS = ("val_accuracy", "val_loss")
+DEVICE_NAME = re.compile(r"cpu|mps|cuda(:\d+)?")
+
+#: What a cell's id does not depend on: names, places, mirrors and the way cells are run.
+NOT_IDENTITY = ("sweep", "results_root", "tracker", "data")
+
+
+@dataclass
+class TaskConfig:
+    """What is trained.
+
+    Attributes:
+        name: Name in reports, "data/model".
+        data: Data set, one of `bench list tasks`.
+        model: Model, likewise.
+        target_metric: Metric that time-to-target waits for: "val_accuracy" or "val_loss".
+        target: Value to get strictly past (above for an accuracy, below for a loss).
+    """
+
+    name: str = MISSING
+    data: str = MISSING
+    model: str = MISSING
+    target_metric: str = "val_accuracy"
+    target: float = 0.9
+
+
+@dataclass
+class OptimizerConfig:
+    """How it is trained.
+
+    Attributes:
+        name: Name in reports.
+        target: Class in `torch.optim`, such as "SGD".
+        implementation: "default" (what torch picks), "forloop", "foreach" or "fused". The one that ran is recorded.
+        arguments: Keyword arguments of the class beyond the learning rate, such as {"momentum": 0.9}.
+        lr_log2: First and last exponent of the octave learning-rate grid used when `lr` is null: 2^a, 2^(a+1) … 2^b.
+    """
+
+    name: str = MISSING
+    target: str = MISSING
+    implementation: str = "default"
+    arguments: dict[str, Any] = field(default_factory=dict)
+    lr_log2: list[int] = MISSING
+
+
+@dataclass
+class ScheduleConfig:
+    """How the learning rate moves during a trial.
+
+    Attributes:
+        name: "constant".
+    """
+
+    name: str = "constant"
+
+
+@dataclass
+class BudgetConfig:
+    """When a trial ends. Of the limits that are set, the largest or the smallest counts.
+
+    Attributes:
+        epochs: Passes over the training split, > 0; null for no such limit.
+        steps: Optimizer steps, ≥ 1; null for no such limit.
+        examples: Examples seen, counting repeats, ≥ 1; null for no such limit.
+        seconds: Seconds on the training clock, > 0; null for no such limit. Makes the cell's digest unrepeatable.
+        until: "largest" (go on until every limit is reached) or "smallest" (end at the first).
+    """
+
+    epochs: float | None = None
+    steps: int | None = None
+    examples: int | None = None
+    seconds: float | None = None
+    until: str = "largest"
+
+
+@dataclass
+class DeviceConfig:
+    """Where it is trained.
+
+    Attributes:
+        name: "cpu", "cuda" (the current CUDA device), "cuda:N" or "mps".
+        threads: Threads of one worker's CPU operations, ≥ 1. More than one changes the bits.
+    """
+
+    name: str = "cpu"
+    threads: int = 1
+
+
+@dataclass
+class SeedConfig:
+    """Named seeds. Null derives the seed from the trial's; a number fixes it for all trials.
+
+    Attributes:
+        data: Seed of the train/validation split; the same for all trials, so never null.
+        init: Seed of the initial parameters.
+        order: Seed of the batch order.
+        noise: Seed of noise during training (dropout, label noise).
+    """
+
+    data: int = 0
+    init: int | None = None
+    order: int | None = None
+    noise: int | None = None
+
+
+@dataclass
+class DataConfig:
+    """Where data files are.
+
+    Attributes:
+        root: Folder with the IDX files (plain or .gz), in itself, in mnist/ or in MNIST/raw/; downloads go there.
+        download: Whether to download what is not there.
+    """
+
+    root: str = "data"
+    download: bool = True
+
+
+@dataclass
+class TrainingConfig:
+    """The training loop.
+
+    Attributes:
+        remainder: What becomes of an epoch's last, smaller batch: "keep" or "drop".
+        reshuffle: Whether each epoch draws a new order; false replays the first.
+        divergence_factor: A trial is diverged once its training loss is not finite or above this multiple of the
+            untrained loss.
+    """
+
+    remainder: str = "keep"
+    reshuffle: bool = True
+    divergence_factor: float = 100.0
+
+
+@dataclass
+class EvaluationConfig:
+    """When and on what metrics are taken. Evaluation is outside the training clock.
+
+    Attributes:
+        per_octave: Evaluation points per doubling of the step count, ≥ 1.
+        every_epoch: How many of the first epoch ends are evaluation points too; later ones are left to per_octave.
+        batch_size: Examples per evaluation batch; changes no result beyond rounding.
+        train_examples: Evaluate the training metrics on this many examples, drawn once by the data seed; null for all.
+    """
+
+    per_octave: int = 4
+    every_epoch: int = 50
+    batch_size: int = 1000
+    train_examples: int | None = None
+
+
+@dataclass
+class MeasureConfig:
+    """Speed and memory of one training step, measured apart from convergence.
+
+    Attributes:
+        speed: Whether to measure throughput and step times.
+        memory: Whether to measure peak memory, activation bytes and state bytes.
+        warmup_steps: Steps before the first clock, ≥ 1.
+        windows: Independent windows, ≥ 1; the interval needs at least 6 for 95 %.
+        window_seconds: Aimed-at length of a window, seconds; never less than 3 steps.
+    """
+
+    speed: bool = True
+    memory: bool = True
+    warmup_steps: int = 20
+    windows: int = 9
+    window_seconds: float = 0.05
+
+
+@dataclass
+class Config:
+    """One cell, as composed.
+
+    Attributes:
+        sweep: Name of the sweep; its records go to results_root/sweep.
+        results_root: Folder of all sweeps.
+        task: What is trained.
+        optimizer: How.
+        schedule: How the learning rate moves.
+        budget: When a trial ends.
+        device: Where.
+        tracker: The mirror.
+        batch_size: Examples per step, an int ≥ 1 or "full" for the whole training split.
+        precision: "float32", "float64", "tf32" (CUDA matrix products) or "bfloat16" (autocast).
+        lr: Learning rate, a list of them, or null for the optimizer's octave grid.
+        seeds: Number of trial seeds (0 … n−1) or a list of them.
+        seed: Named seeds.
+        data: Where data files are.
+        training: The training loop.
+        evaluation: Evaluation points.
+        measure: Speed and memory measurement.
+    """
+
+    sweep: str = "default"
+    results_root: str = "results"
+    task: TaskConfig = field(default_factory=TaskConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    budget: BudgetConfig = field(default_factory=BudgetConfig)
+    device: DeviceConfig = field(default_factory=DeviceConfig)
+    tracker: TrackerConfig = field(default_factory=TrackerConfig)
+    batch_size: Any = 64
+    precision: str = "float32"
+    lr: Any = None
+    seeds: Any = 3
+    seed: SeedConfig = field(default_factory=SeedConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    measure: MeasureConfig = field(default_factory=MeasureConfig)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One grid point with everything decided.
+
+    Attributes:
+        config: The checked configuration.
+        facts: What is known of the task without loading it.
+        id: 16 hexadecimal digits; see `cell_id`.
+        batch_size: Examples per step.
+        lrs: Learning rates, ascending.
+        seeds: Trial seeds, ascending.
+        steps: Optimizer steps the budget asks for at most; None where only seconds limit it.
+    """
+
+    config: Config
+    facts: TaskFacts
+    id: str
+    batch_size: int
+    lrs: tuple[float, ...]
+    seeds: tuple[int, ...]
+    steps: int | None
+
+    @property
+    def axes(self) -> Axes:
+        """Where the cell stands in the grid."""
+        return Axes(
+            task=self.config.task.name,
+            model=self.config.task.model,
+            optimizer=self.config.optimizer.name,
+            batch_size=self.batch_size,
+            full_batch=self.config.batch_size == "full",
+            device=self.config.device.name,
+            precision=self.config.precision,
+        )
+
+    @property
+    def label(self) -> str:
+        """The cell in a few words, for progress and messages."""
+        config = self.config
+        label = f"{config.task.name} {config.optimizer.name} B={config.batch_size} {config.device.name}"
+        return label if config.precision == "float32" else f"{label} {config.precision}"
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps in one pass over the training split."""
+        return steps_per_epoch(self.facts.train_examples, self.batch_size, self.config.training.remainder)
+
+    @property
+    def cost(self) -> float:
+        """Rough cost in arbitrary units, to run the longest cells first and to tell the time left."""
+        steps = self.steps if self.steps is not None else 10_000
+        return len(self.lrs) * len(self.seeds) * steps * (60.0 + self.batch_size)
+
+    def plain(self) -> dict[str, Any]:
+        """Return the configuration as plain dictionaries, lists, strings and numbers."""
+        return dataclasses.asdict(self.config)
+
+
+def resolve(composed: DictConfig) -> Cell:
+    """Check a composed configuration and decide everything in it.
+
+    Args:
+        composed: What Hydra composed, without its own `hydra` node.
+
+    Returns:
+        The cell.
+
+    Raises:
+        UsageError: A value is unknown, of the wrong kind or out of range; the message names it.
+    """
+    _check_keys(composed, Config, "")
+    config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), composed))
+    assert isinstance(config, Config)
+    if not SWEEP_NAME.fullmatch(config.sweep):
+        raise UsageError(
+            f"sweep={config.sweep!r}: a sweep's name is letters, digits, '.', '_' and '-', not beginning with '.' or '-'"
+        )
+    facts = _check_task(config.task)
+    check_optimizer(config.optimizer.target, config.optimizer.implementation, config.optimizer.arguments)
+    _check_choices(config)
+    batch_size = _check_batch_size(config.batch_size, facts)
+    lrs = _check_lrs(config)
+    seeds = _check_seeds(config.seeds)
+    check_tracker(config.tracker)
+    _check_numbers(config)
+    _check_evaluation(config.evaluation, facts)
+    steps = _check_budget(config.budget, facts.train_examples, batch_size, config.training.remainder)
+    config = dataclasses.replace(config, lr=list(lrs), seeds=list(seeds))
+    return Cell(config, facts, cell_id(config), batch_size, lrs, seeds, steps)
+
+
+def cell_id(config: Config) -> str:
+    """Return the first 16 hexadecimal digits of the SHA-256 of what is computed.
+
+    Names of sweeps, paths, tracker and launcher are left out, so equal computations have equal ids anywhere.
+    """
+    identity = {key: value for key, value in dataclasses.asdict(config).items() if key not in NOT_IDENTITY}
+    text = json.dumps(identity, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def steps_per_epoch(examples: int, batch_size: int, remainder: str) -> int:
+    """Return the number of optimizer steps in one pass over `examples` examples."""
+    return examples // batch_size if remainder == "drop" else -(-examples // batch_size)
+
+
+def _check_keys(node: Any, schema: Any, prefix: str) -> None:
+    """Refuse keys the schema does not have; Hydra's `+key=value` would otherwise slip them in."""
+    fields = {f.name: f for f in dataclasses.fields(schema)}
+    for name in node:
+        key = f"{prefix}{name}"
+        if name not in fields:
+            raise unknown("config key", key, [f"{prefix}{field_name}" for field_name in fields])
+        inner = fields[name].type
+        if dataclasses.is_dataclass(inner) and isinstance(node[name], DictConfig | dict):
+            _check_keys(node[name], inner, f"{key}.")
+
+
+def _check_task(task: TaskConfig) -> TaskFacts:
+    if task.data not in DATA_SETS:
+        raise unknown("data set (task.data)", task.data, DATA_SETS)
+    if task.model not in MODELS:
+        raise unknown("model (task.model)", task.model, MODELS)
+    if task.target_metric not in TARGET_METRICS:
+        raise unknown("task.target_metric", task.target_metric, TARGET_METRICS)
+    if not math.isfinite(task.target):
+        raise UsageError(f"task.target={task.target}: must be a finite number")
+    return task_facts(task.data, task.model)
+
+
+def _check_choices(config: Config) -> None:
+    for name, value, allowed in (
+        ("precision", config.precision, PRECISIONS),
+        ("schedule", config.schedule.name, SCHEDULES),
+        ("optimizer.implementation", config.optimizer.implementation, IMPLEMENTATIONS),
+        ("training.remainder", config.training.remainder, ("keep", "drop")),
+        ("budget.until", config.budget.until, ("largest", "smallest")),
+    ):
+        if value not in allowed:
+            raise unknown(name, value, allowed)
+    if not DEVICE_NAME.fullmatch(config.device.name):
+        raise unknown("device", config.device.name, ("cpu", "cuda", "cuda:0", "mps"))
+    if config.precision == "tf32" and not config.device.name.startswith("cuda"):
+        raise UsageError(f"precision=tf32 with device={config.device.name}: tf32 is a mode of CUDA devices")
+    if config.precision == "float64" and config.device.name == "mps":
+        raise UsageError("precision=float64 with device=mps: mps has no float64")
+
+
+def _check_batch_size(given: Any, facts: TaskFacts) -> int:
+    examples = facts.train_examples
+    if given == "full":
+        return examples
+    if isinstance(given, bool) or not isinstance(given, int) or given < 1:
+        raise UsageError(f"batch_size={given}: must be an integer from 1 to {examples}, or full")
+    if given > examples:
+        raise UsageError(
+            f"batch_size={given}: the training split of {facts.data} has only {examples} examples "
+            f"(allowed: 1 … {examples}, or full)"
+        )
+    return given
+
+
+def _check_lrs(config: Config) -> tuple[float, ...]:
+    given = config.lr
+    if given is None:
+        span = config.optimizer.lr_log2
+        if len(span) != 2 or span[0] > span[1]:
+            raise UsageError(f"optimizer.lr_log2={span}: must be two exponents, the first not above the second")
+        return tuple(2.0**exponent for exponent in range(span[0], span[1] + 1))
+    values = list(given) if isinstance(given, list | tuple) else [given]
+    if not values:
+        raise UsageError("lr=[]: give at least one learning rate, or null for the optimizer's octave grid")
+    for value in values:
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not number or not math.isfinite(value) or value <= 0:
+            raise UsageError(f"lr={value}: a learning rate must be a finite number above 0")
+    return tuple(sorted({float(value) for value in values}))
+
+
+def _check_seeds(given: Any) -> tuple[int, ...]:
+    if isinstance(given, int) and not isinstance(given, bool):
+        if given < 1:
+            raise UsageError(f"seeds={given}: must be at least 1, or a list of seeds")
+        return tuple(range(given))
+    if isinstance(given, list | tuple) and given:
+        for seed in given:
+            if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+                raise UsageError(f"seeds={list(given)}: a seed must be an integer ≥ 0, {seed!r} is not")
+        return tuple(sorted(set(given)))
+    raise UsageError(f"seeds={given}: must be a number of seeds ≥ 1, or a list of seeds")
+
+
+def _check_numbers(config: Config) -> None:
+    for name, value, least in (
+        ("device.threads", config.device.threads, 1),
+        ("evaluation.per_octave", config.evaluation.per_octave, 1),
+        ("evaluation.every_epoch", config.evaluation.every_epoch, 0),
+        ("evaluation.batch_size", config.evaluation.batch_size, 1),
+        ("evaluation.train_examples", config.evaluation.train_examples, 1),
+        ("measure.warmup_steps", config.measure.warmup_steps, 1),
+        ("measure.windows", config.measure.windows, 1),
+        ("seed.data", config.seed.data, 0),
+        ("seed.init", config.seed.init, 0),
+        ("seed.order", config.seed.order, 0),
+        ("seed.noise", config.seed.noise, 0),
+    ):
+        if value is not None and value < least:
+            raise UsageError(f"{name}={value}: must be at least {least}")
+    for name, number in (
+        ("training.divergence_factor", config.training.divergence_factor),
+        ("measure.window_seconds", config.measure.window_seconds),
+    ):
+        if not math.isfinite(number) or number <= 0:
+            raise UsageError(f"{name}={number}: must be a finite number above 0")
+
+
+def _check_evaluation(evaluation: EvaluationConfig, facts: TaskFacts) -> None:
+    wanted = evaluation.train_examples
+    if wanted is not None and wanted > facts.train_examples:
+        raise UsageError(
+            f"evaluation.train_examples={wanted}: the training split of {facts.data} has only "
+            f"{facts.train_examples} examples; null evaluates on all of them"
+        )
+
+
+def _check_budget(budget: BudgetConfig, examples: int, batch_size: int, remainder: str) -> int | None:
+    """Return the steps the countable limits ask for; None where only seconds are limited."""
+    limits = {
+        name: getattr(budget, name)
+        for name in ("epochs", "steps", "examples", "seconds")
+        if getattr(budget, name) is not None
+    }
+    if not limits:
+        raise UsageError("budget: set at least one of budget.epochs, budget.steps, budget.examples, budget.seconds")
+    for name, value in limits.items():
+        if not math.isfinite(value) or value <= 0:
+            raise UsageError(f"budget.{name}={value}: must be a finite number above 0")
+    per_epoch = steps_per_epoch(examples, batch_size, remainder)
+    counts = []
+    if budget.epochs is not None:
+        counts.append(math.ceil(budget.epochs * per_epoch))
+    if budget.steps is not None:
+        counts.append(budget.steps)
+    if budget.examples is not None:
+        counts.append(_steps_to_see(budget.examples, examples, batch_size, per_epoch))
+    if not counts:
+        return None
+    return max(counts) if budget.until == "largest" else min(counts)
+
+
+def _steps_to_see(wanted: int, examples: int, batch_size: int, per_epoch: int) -> int:
+    """Return the fewest steps that see at least `wanted` examples (an epoch's last batch may be smaller)."""
+    per_epoch_examples = min(examples, per_epoch * batch_size)
+    whole, rest = divmod(wanted, per_epoch_examples)
+    return whole * per_epoch + -(-rest // batch_size)
+
+
+def conf_path() -> Path:
+    """Return the folder with the configuration groups: inside the installed package, else beside it."""
+    package = Path(__file__).resolve().parent
+    installed = package / "conf"
+    return installed if installed.is_dir() else package.parent / "conf"

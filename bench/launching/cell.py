@@ -1,0 +1,329 @@
+"""Run one cell: audit, measure, train, and write down what happened, whatever happened."""
+
+import functools
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from bench.config import Cell
+from bench.errors import BenchError, DeviceUnavailable
+from bench.measure.audit import Subject, audit_data, audit_training
+from bench.measure.memory import measure_memory
+from bench.measure.speed import measure_speed
+from bench.optimizers.registry import build_optimizer, watch_implementation
+from bench.results.curves import COLUMNS, empty_curves
+from bench.results.digest import cell_digest
+from bench.results.environment import environment
+from bench.results.record import (
+    SCHEMA_VERSION,
+    AuditCheck,
+    CellStatus,
+    Memory,
+    Record,
+    Speed,
+    TrialStatus,
+    TrialSummary,
+)
+from bench.tasks.task import Task, load_task
+from bench.training.batches import BatchOrder
+from bench.training.devices import prepare
+from bench.training.loop import Evaluation, Plan, Stepper, Trial, train_trial
+from bench.training.seeds import named_seed
+
+
+class AuditFailed(BenchError):
+    """An invariant of the self-audit does not hold; the cell is not trained."""
+
+
+@dataclass
+class Progress:
+    """What a running cell has so far; a failure anywhere leaves what is here in the record."""
+
+    audit: list[AuditCheck] = field(default_factory=list)
+    speed: Speed | None = None
+    memory: Memory | None = None
+    implementation: str | None = None
+    trials: list[Trial] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def timed(self, part: str) -> Iterator[None]:
+        """Add the time of the block to the cell's wall-clock seconds."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[part] = self.seconds.get(part, 0.0) + time.perf_counter() - start
+
+
+def run_cell(
+    cell: Cell, stop: Callable[[], bool] = lambda: False, concurrent_workers: int = 1
+) -> tuple[Record, pd.DataFrame]:
+    """Run one cell in this process.
+
+    Args:
+        cell: What to run.
+        stop: Asked between pieces of training; true ends the cell as interrupted.
+        concurrent_workers: Worker processes training on this machine meanwhile, for the record.
+
+    Returns:
+        The record and its curves. A failure is a record with its status, never an exception; only
+        KeyboardInterrupt and SystemExit pass.
+    """
+    started = datetime.now(UTC).isoformat(timespec="seconds")
+    progress = Progress()
+    status, reason, trace = CellStatus.COMPLETE, None, None
+    device = torch.device("cpu")
+    try:
+        device = prepare(cell.config.device.name, cell.config.device.threads, cell.config.precision)
+        _run(cell, device, progress, stop, concurrent_workers)
+        if stop():
+            status, reason = CellStatus.INTERRUPTED, "stopped before it was done"
+    except DeviceUnavailable as error:
+        status, reason = CellStatus.UNAVAILABLE, str(error)
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        status, reason = CellStatus.OOM, _one_line(error)
+    except BenchError as error:
+        status, reason = CellStatus.FAILED, str(error)
+    except Exception as error:
+        out_of_memory = "can't allocate memory" in str(error)
+        status = CellStatus.OOM if out_of_memory else CellStatus.FAILED
+        reason, trace = _one_line(error), None if out_of_memory else traceback.format_exc()
+    return _record(cell, device, progress, status, reason, trace, started)
+
+
+def failed_record(cell: Cell, reason: str) -> tuple[Record, pd.DataFrame]:
+    """Return the record of a cell whose process could not write one."""
+    started = datetime.now(UTC).isoformat(timespec="seconds")
+    return _record(cell, torch.device("cpu"), Progress(), CellStatus.FAILED, reason, None, started)
+
+
+def _run(
+    cell: Cell, device: torch.device, progress: Progress, stop: Callable[[], bool], concurrent_workers: int
+) -> None:
+    config = cell.config
+    with progress.timed("data"):
+        loaded = _loaded(cell, device)
+    task, build, plan = loaded.task, optimizer_builder(cell), trial_plan(cell)
+    with progress.timed("audit"):
+        progress.audit = [*loaded.audit, *audit_training(_subject(cell, task))]
+        failed = [check for check in progress.audit if not check.passed]
+        if failed:
+            raise AuditFailed("audit: " + "; ".join(f"{c.check}: {c.value}, not {c.expected}" for c in failed))
+    progress.implementation = _watch(task, build, cell)
+    if config.measure.memory:
+        with progress.timed("memory"):
+            progress.memory = measure_memory(_fresh(task, build, cell))
+    if config.measure.speed:
+        with progress.timed("speed"):
+            measure = config.measure
+            progress.speed = measure_speed(
+                _fresh(task, build, cell),
+                measure.warmup_steps,
+                measure.windows,
+                measure.window_seconds,
+                concurrent_workers,
+            )
+    with progress.timed("training"):
+        for seed in cell.seeds:
+            for lr in cell.lrs:
+                if stop():
+                    return
+                progress.trials.append(
+                    train_trial(task, build, plan, lr, seed, *_named_seeds(cell, seed), stop)
+                )
+
+
+def optimizer_builder(cell: Cell) -> Callable[[list[Tensor], float], torch.optim.Optimizer]:
+    """Return the function that builds the cell's optimizer over parameters with a learning rate."""
+    optimizer = cell.config.optimizer
+    return lambda parameters, lr: build_optimizer(
+        optimizer.target, optimizer.implementation, optimizer.arguments, parameters, lr
+    )
+
+
+def trial_plan(cell: Cell) -> Plan:
+    """Return what each trial of the cell is to do."""
+    config = cell.config
+    return Plan(
+        batch_size=cell.batch_size,
+        steps=cell.steps,
+        seconds=config.budget.seconds,
+        until_largest=config.budget.until == "largest",
+        remainder=config.training.remainder,
+        reshuffle=config.training.reshuffle,
+        per_epoch=cell.steps_per_epoch,
+        per_octave=config.evaluation.per_octave,
+        every_epoch=config.evaluation.every_epoch,
+        evaluation_batch_size=config.evaluation.batch_size,
+        divergence_factor=config.training.divergence_factor,
+        target_metric=config.task.target_metric,
+        target=config.task.target,
+    )
+
+
+def audit_cell(cell: Cell) -> list[AuditCheck]:
+    """Run the self-audit of one cell, without measuring or training it.
+
+    Raises:
+        DeviceUnavailable: Its device is not here.
+    """
+    device = prepare(cell.config.device.name, cell.config.device.threads, cell.config.precision)
+    loaded = _loaded(cell, device)
+    return [*loaded.audit, *audit_training(_subject(cell, loaded.task))]
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A task as a worker keeps it, with the audit of its data."""
+
+    task: Task
+    audit: list[AuditCheck]
+
+
+@functools.lru_cache(maxsize=2)
+def _load(
+    task: tuple[str, str, str],
+    root: str,
+    download: bool,
+    device: str,
+    precision: str,
+    train_examples: int | None,
+    seed: int,
+    declared_sizes: tuple[int, int, int],
+) -> Loaded:
+    loaded = load_task(*task, root, download, torch.device(device), precision, train_examples, seed)
+    return Loaded(loaded, audit_data(loaded, declared_sizes))
+
+
+def _loaded(cell: Cell, device: torch.device) -> Loaded:
+    """Return the cell's task, loaded once per worker and kept for the cells that share it."""
+    config, facts = cell.config, cell.facts
+    return _load(
+        (config.task.name, config.task.data, config.task.model),
+        config.data.root,
+        config.data.download,
+        str(device),
+        config.precision,
+        config.evaluation.train_examples,
+        config.seed.data,
+        (facts.train_examples, facts.val_examples, facts.test_examples),
+    )
+
+
+def _subject(cell: Cell, task: Task) -> Subject:
+    return Subject(task, optimizer_builder(cell), trial_plan(cell), cell.lrs[len(cell.lrs) // 2])
+
+
+def _named_seeds(cell: Cell, seed: int) -> tuple[int, int]:
+    """Return the init and order seeds of a trial; a number in the configuration fixes one for all trials."""
+    fixed = cell.config.seed
+    init = fixed.init if fixed.init is not None else seed
+    order = fixed.order if fixed.order is not None else seed
+    return named_seed("init", init), named_seed("order", order)
+
+
+def _fresh(task: Task, build: Callable[[list[Tensor], float], torch.optim.Optimizer], cell: Cell) -> Stepper:
+    """Return a fresh single trial to measure on.
+
+    Its learning rate is the smallest of the grid, so that it stays finite however many steps are taken.
+    """
+    init_seed, order_seed = _named_seeds(cell, cell.seeds[0])
+    parameters = task.initialise(init_seed)
+    training = cell.config.training
+    order = BatchOrder(
+        task.train.inputs, task.train.labels, cell.batch_size, training.remainder, training.reshuffle, order_seed
+    )
+    return Stepper(task, parameters, build(parameters, cell.lrs[0]), order)
+
+
+def _watch(task: Task, build: Callable[[list[Tensor], float], torch.optim.Optimizer], cell: Cell) -> str:
+    stepper = _fresh(task, build, replace(cell, batch_size=1))
+    stepper.run(1, lambda: False)
+    return watch_implementation(stepper.optimizer)
+
+
+def _record(
+    cell: Cell,
+    device: torch.device,
+    progress: Progress,
+    status: CellStatus,
+    reason: str | None,
+    trace: str | None,
+    started: str,
+) -> tuple[Record, pd.DataFrame]:
+    curves = curve_table(progress.trials)
+    trials = [_summary(trial, cell) for trial in progress.trials]
+    record = Record(
+        schema=SCHEMA_VERSION,
+        cell=cell.id,
+        sweep=cell.config.sweep,
+        status=status,
+        reason=reason,
+        traceback=trace,
+        config=cell.plain(),
+        axes=cell.axes,
+        environment=environment(device, cell.config.device.threads)
+        | {"train_examples": cell.facts.train_examples, "test_examples": cell.facts.test_examples},
+        implementation=progress.implementation,
+        audit=progress.audit,
+        trials=trials,
+        speed=progress.speed,
+        memory=progress.memory,
+        digest=cell_digest(trials, curves) if status == CellStatus.COMPLETE else None,
+        repeatable=cell.config.budget.seconds is None,
+        started=started,
+        seconds={part: round(value, 6) for part, value in progress.seconds.items()},
+    )
+    return record, curves
+
+
+def curve_table(trials: list[Trial]) -> pd.DataFrame:
+    """Return the curves of trials: columns `bench.results.curves.COLUMNS`, one row per point, split and metric."""
+    rows = [
+        (t.lr, t.seed, e.step, e.epoch, e.examples, e.train_seconds, *name.split("_", 1), value)
+        for t in trials
+        for e in t.evaluations
+        for name, value in e.metrics.items()
+    ]
+    return pd.DataFrame(rows, columns=list(COLUMNS)) if rows else empty_curves()
+
+
+def _summary(trial: Trial, cell: Cell) -> TrialSummary:
+    plan = trial_plan(cell)
+    last = trial.evaluations[-1]
+    hit = next((e for e in trial.evaluations if plan.past_target(e.metrics[plan.target_metric])), None)
+    return TrialSummary(
+        lr=trial.lr,
+        seed=trial.seed,
+        status=TrialStatus(trial.status),
+        reason=trial.reason,
+        steps=last.step,
+        epochs=last.epoch,
+        examples=last.examples,
+        train_seconds=last.train_seconds,
+        evaluations=len(trial.evaluations),
+        final=dict(last.metrics),
+        at_best_validation=dict(_best_validation(trial.evaluations).metrics),
+        steps_to_target=hit.step if hit else None,
+        examples_to_target=hit.examples if hit else None,
+        seconds_to_target=hit.train_seconds if hit else None,
+        parameters_sha256=trial.parameters_sha256,
+    )
+
+
+def _best_validation(evaluations: list[Evaluation]) -> Evaluation:
+    """Return the evaluation with the highest validation accuracy, the earliest of several."""
+    return max(evaluations, key=lambda e: (e.metrics["val_accuracy"], -e.step))
+
+
+def _one_line(error: BaseException) -> str:
+    text = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__

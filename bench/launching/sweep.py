@@ -1,0 +1,274 @@
+"""Run the cells of a sweep: check all of them first, skip what is done, run the rest, mirror, say how it went."""
+
+import os
+import signal
+import sys
+import tempfile
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+from bench.config import Cell
+from bench.errors import UsageError
+from bench.launching.pool import Pool
+from bench.launching.progress import SweepProgress
+from bench.launching.worker import Outcome, run_and_store
+from bench.results.record import CellStatus, RecordError
+from bench.results.store import Store
+
+#: Statuses that are results: such a cell is not run again.
+FINISHED = (CellStatus.COMPLETE, CellStatus.OOM)
+INTERRUPTED_EXIT = 130
+
+
+@dataclass
+class SweepState:
+    """What became of the cells of one launch."""
+
+    outcomes: dict[str, Outcome]
+    interrupted: bool = False
+    unwritten: str | None = None
+
+
+def run_sweep(cells: Sequence[Cell], workers: int | str = "auto") -> int:
+    """Run a grid and return the exit code.
+
+    Args:
+        cells: The resolved cells; all of one sweep.
+        workers: Worker processes, or "auto": one per core for CPU cells, one where another device takes part.
+
+    Returns:
+        0 all well; 1 a cell failed, ran out of memory, or none could run; 130 interrupted.
+
+    Raises:
+        UsageError: Something that can be known before the first cell trains; nothing has been written then.
+    """
+    unique = list({cell.id: cell for cell in cells}.values())
+    config = unique[0].config
+    store = Store(Path(config.results_root) / config.sweep)
+    count = worker_count(workers, unique)
+    done, pending = _divide(unique, store)
+    _check_devices(unique)
+    _check_data(pending)
+    _check_writable(store.path)
+    store.sweep_leftovers()
+    _say_plan(store, unique, cells, done, pending, count)
+    state = SweepState({})
+    if pending:
+        _run(pending, store, count, state)
+    if not state.interrupted and state.unwritten is None:
+        _mirror(store, unique)
+    return _summary(store, done, pending, state)
+
+
+def worker_count(workers: int | str, cells: Sequence[Cell]) -> int:
+    """Return the number of worker processes.
+
+    Raises:
+        UsageError: Neither "auto" nor an integer ≥ 1.
+    """
+    if workers == "auto":
+        if any(cell.config.device.name != "cpu" for cell in cells):
+            return 1
+        threads = max(cell.config.device.threads for cell in cells)
+        return max(1, _cores() // threads)
+    if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
+        raise UsageError(f"hydra.launcher.workers={workers}: must be an integer ≥ 1, or auto")
+    return workers
+
+
+def _cores() -> int:
+    """Return the cores this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _divide(cells: Sequence[Cell], store: Store) -> tuple[list[Cell], list[Cell]]:
+    """Split cells into those whose record is a result already, and those to run."""
+    have = set(store.cells())
+    done, pending = [], []
+    for cell in cells:
+        (done if cell.id in have and _finished(store, cell) else pending).append(cell)
+    return done, pending
+
+
+def _finished(store: Store, cell: Cell) -> bool:
+    try:
+        return store.read(cell.id).status in FINISHED
+    except RecordError as error:
+        if "newer" in str(error):
+            raise UsageError(str(error)) from None
+        print(f"bench: damaged record, the cell is trained again: {error}", file=sys.stderr)
+        return False
+
+
+def _check_devices(cells: Sequence[Cell]) -> None:
+    """Refuse a grid in which a CUDA index names no device and nothing else could run.
+
+    Elsewhere a missing device is no mistake: its cells become `unavailable`, and the sweep goes on.
+    """
+    from bench.training.devices import available_devices, why_unavailable
+
+    reasons = {name: why_unavailable(name) for name in {cell.config.device.name for cell in cells}}
+    if all(reasons.values()) and any(":" in name for name in reasons):
+        name = next(name for name in sorted(reasons) if ":" in name)
+        raise UsageError(f"device={name}: {reasons[name]} (available: {', '.join(available_devices())})")
+
+
+def _check_data(cells: Sequence[Cell]) -> None:
+    """Load each data set once, so that a missing or damaged file is found before anything trains."""
+    from bench.tasks.registry import load_splits
+
+    wanted = {
+        (cell.facts.data, cell.config.data.root, cell.config.data.download, cell.config.seed.data)
+        for cell in cells
+    }
+    for data, root, download, seed in sorted(wanted):
+        load_splits(data, root, download, seed)
+
+
+def _check_writable(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path, prefix=".probe-"):
+            pass
+    except OSError as error:
+        raise UsageError(
+            f"results_root: {path} cannot be written ({error.strerror}); choose another with results_root=…"
+        ) from None
+
+
+def _say_plan(
+    store: Store, unique: list[Cell], cells: Sequence[Cell], done: list[Cell], pending: list[Cell], count: int
+) -> None:
+    trials = sum(len(cell.lrs) * len(cell.seeds) for cell in pending)
+    parts = [f"{len(unique)} cells"]
+    if len(unique) < len(cells):
+        parts.append(f"{len(cells) - len(unique)} named twice")
+    if done:
+        parts.append(f"{len(done)} done already")
+    if pending:
+        workers = min(count, len(pending))
+        parts.append(f"{len(pending)} to run ({trials} trials, {workers} worker{'s' if workers > 1 else ''})")
+    print(f"bench: sweep {store.sweep}: {', '.join(parts)}", file=sys.stderr, flush=True)
+
+
+def _run(pending: list[Cell], store: Store, count: int, state: SweepState) -> None:
+    with SweepProgress(pending) as progress:
+
+        def ended(cell: Cell, outcome: Outcome) -> bool:
+            state.outcomes[cell.id] = outcome
+            progress.ended(cell, outcome)
+            if outcome.reason and outcome.reason.startswith("its worker process"):
+                outcome = _record_death(cell, store, outcome)
+            if outcome.unwritten:
+                state.unwritten = outcome.unwritten
+            return state.unwritten is None
+
+        with _terminable():
+            try:
+                if count > 1 and len(pending) > 1:
+                    Pool(count, store, progress.started, ended).run(pending)
+                else:
+                    _run_here(pending, store, progress, ended, state)
+            except KeyboardInterrupt:
+                state.interrupted = True
+
+
+def _run_here(
+    pending: list[Cell],
+    store: Store,
+    progress: SweepProgress,
+    ended: Callable[[Cell, Outcome], bool],
+    state: SweepState,
+) -> None:
+    """Run cells one after the other in this process; Ctrl-C lets the running one write what it has."""
+    stop = threading.Event()
+
+    def interrupt(signum: int, frame: FrameType | None) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        for cell in sorted(pending, key=lambda cell: (-cell.cost, cell.id)):
+            progress.started(cell)
+            going_on = ended(cell, run_and_store(cell, store, stop, 1))
+            if stop.is_set() or not going_on:
+                state.interrupted = stop.is_set()
+                return
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Treat SIGTERM, which schedulers send, like Ctrl-C."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda signum, frame: signal.raise_signal(signal.SIGINT))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _record_death(cell: Cell, store: Store, outcome: Outcome) -> Outcome:
+    """Write the record of a cell whose worker could not."""
+    from bench.launching.cell import failed_record
+
+    record, curves = failed_record(cell, outcome.reason or "")
+    try:
+        store.write(record, curves)
+    except OSError as error:
+        return Outcome(cell.id, outcome.status, outcome.reason, f"{store.path}: {error.strerror}")
+    return outcome
+
+
+def _mirror(store: Store, cells: Sequence[Cell]) -> None:
+    tracker = cells[0].config.tracker
+    if tracker.name == "none":
+        return
+    from bench.tracking.mirror import mirror_sweep
+
+    try:
+        state = mirror_sweep(store, tracker)
+    except KeyboardInterrupt:
+        print("bench: the mirror was interrupted; the same command completes it", file=sys.stderr)
+        return
+    missing = [entry for entry in state.cells.values() if entry.status == "missing"]
+    if missing:
+        reason = missing[0].reason or "no reason given"
+        print(
+            f"bench: the {tracker.name} mirror lacks {len(missing)} of {len(state.cells)} cells ({reason}); "
+            "the records are complete",
+            file=sys.stderr,
+        )
+
+
+def _argument(store: Store) -> str:
+    """Return how the sweep is named on the command line: its name in the default place, else its folder."""
+    return store.sweep if store.path.parent == Path("results") else str(store.path)
+
+
+def _summary(store: Store, done: list[Cell], pending: list[Cell], state: SweepState) -> int:
+    counts = Counter(outcome.status for outcome in state.outcomes.values())
+    complete = len(done) + counts["complete"]
+    others = ", ".join(f"{n} {status}" for status, n in sorted(counts.items()) if status != "complete")
+    total = len(done) + len(pending)
+    say = f"bench: {complete} of {total} cells done" + (f", {others}" if others else "")
+    if state.unwritten:
+        print(f"bench: a record could not be written: {state.unwritten}", file=sys.stderr)
+        print(f"{say}; make room and give the same command to go on", file=sys.stderr)
+        return 1
+    if state.interrupted:
+        print(f"{say}; interrupted: the same command goes on where it stopped", file=sys.stderr)
+        return INTERRUPTED_EXIT
+    print(f"{say}; records in {store.path} (next: bench report {_argument(store)})", file=sys.stderr)
+    failed = counts["failed"] + counts["oom"] + counts["interrupted"]
+    return 1 if failed or complete == 0 else 0

@@ -1,0 +1,117 @@
+"""Verify: run stored cells again and compare what must repeat bit for bit."""
+
+import sys
+from dataclasses import dataclass, replace
+
+import pandas as pd
+from omegaconf import OmegaConf
+
+from bench.config import Cell, resolve
+from bench.errors import BenchError, NotComparable
+from bench.launching.cell import run_cell
+from bench.results.record import CellStatus, Record
+from bench.results.store import Store
+
+#: Parts of the environment that change bits.
+SAME_BITS = ("device", "hardware", "threads", "cpu_capability", "packages")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A stored cell beside its repetition.
+
+    Attributes:
+        cell: Cell id.
+        label: The cell in words.
+        verdict: "equal", "differs" or "not comparable".
+        detail: What differs, or why the two cannot be compared.
+    """
+
+    cell: str
+    label: str
+    verdict: str
+    detail: str
+
+
+def verify(store: Store, count: int | None) -> int:
+    """Repeat cells of a sweep and print one line each.
+
+    Args:
+        store: The sweep.
+        count: How many of its complete cells, spread evenly over them; None for all.
+
+    Returns:
+        0 all equal; 1 one differs; 4 none could be compared.
+
+    Raises:
+        RecordError: A record cannot be read.
+    """
+    store.check_readable()
+    complete = [cell for cell in store.cells() if store.read(cell).status == CellStatus.COMPLETE]
+    if not complete:
+        raise NotComparable(f"sweep {store.sweep} has no complete cell to repeat")
+    chosen = complete if count is None else [complete[i * len(complete) // count] for i in range(min(count, len(complete)))]
+    verdicts = []
+    for number, cell in enumerate(chosen, 1):
+        comparison = compare(store.read(cell), store.curves(cell))
+        verdicts.append(comparison.verdict)
+        detail = f" ({comparison.detail})" if comparison.detail else ""
+        print(f"[{number}/{len(chosen)}] {cell} {comparison.label}: {comparison.verdict}{detail}", flush=True)
+    equal, differ = verdicts.count("equal"), verdicts.count("differs")
+    print(f"{equal} of {len(chosen)} equal, {differ} differ, {len(chosen) - equal - differ} not comparable")
+    if differ:
+        return 1
+    return 0 if equal else NotComparable.exit_code
+
+
+def compare(record: Record, curves: pd.DataFrame) -> Comparison:
+    """Run the cell of a record again and compare.
+
+    A cell whose steps were decided by a clock is compared on the evaluation points that both runs have.
+    """
+    config = OmegaConf.create(record.config)
+    try:
+        cell = resolve(config)
+    except BenchError as error:
+        return Comparison(record.cell, record.axes.task, "not comparable", str(error))
+    if cell.id != record.cell:
+        return Comparison(
+            record.cell, cell.label, "not comparable", f"its configuration now has the id {cell.id}"
+        )
+    again, again_curves = run_cell(_without_measuring(cell))
+    if again.status != CellStatus.COMPLETE:
+        return Comparison(record.cell, cell.label, "not comparable", f"{again.status}: {again.reason}")
+    if record.repeatable and again.digest == record.digest:
+        return Comparison(record.cell, cell.label, "equal", "")
+    difference = _first_difference(curves, again_curves)
+    if not record.repeatable and difference is None:
+        return Comparison(record.cell, cell.label, "equal", "on the common part of the curves; it ended by the clock")
+    changed = [
+        f"{key}: {record.environment.get(key)} → {again.environment.get(key)}"
+        for key in SAME_BITS
+        if record.environment.get(key) != again.environment.get(key)
+    ]
+    if changed:
+        print(f"bench: {record.cell} was made elsewhere: {'; '.join(changed)}", file=sys.stderr)
+        return Comparison(record.cell, cell.label, "not comparable", "other hardware or versions")
+    return Comparison(record.cell, cell.label, "differs", difference or "the final parameters or statuses differ")
+
+
+def _without_measuring(cell: Cell) -> Cell:
+    """Return the cell with its speed and memory left unmeasured: times are no part of a digest."""
+    measure = replace(cell.config.measure, speed=False, memory=False)
+    return replace(cell, config=replace(cell.config, measure=measure))
+
+
+def _first_difference(stored: pd.DataFrame, again: pd.DataFrame) -> str | None:
+    keys = ["lr", "seed", "step", "split", "metric"]
+    both = stored.merge(again, on=keys, suffixes=("", "_again"))
+    same = (both["value"] == both["value_again"]) | (both["value"].isna() & both["value_again"].isna())
+    differing = both[~same].sort_values(["step", *keys])
+    if differing.empty:
+        return None
+    row = differing.iloc[0]
+    return (
+        f"first at lr {row['lr']:g} seed {row['seed']} step {row['step']}: {row['split']} {row['metric']} "
+        f"{row['value']!r} then {row['value_again']!r}"
+    )

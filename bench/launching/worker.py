@@ -1,0 +1,71 @@
+"""A worker process: takes cells from a pipe, runs them, puts their records in the store."""
+
+import os
+import queue
+import signal
+import threading
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+
+from bench.config import Cell
+from bench.results.store import Store
+
+STOP = "stop"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a worker tells its parent about a cell.
+
+    Attributes:
+        cell: Cell id.
+        status: The record's status.
+        reason: Why it is not complete.
+        unwritten: Why the record could not be written, such as a full disk; None where it was.
+    """
+
+    cell: str
+    status: str
+    reason: str | None
+    unwritten: str | None = None
+
+
+def run_and_store(cell: Cell, store: Store, stop: threading.Event, concurrent_workers: int) -> Outcome:
+    """Run one cell in this process and put its record in the store."""
+    from bench.launching.cell import run_cell
+
+    record, curves = run_cell(cell, stop.is_set, concurrent_workers)
+    try:
+        store.write(record, curves)
+    except OSError as error:
+        unwritten = f"{store.cell_path(cell.id)}: {error.strerror or error}"
+        return Outcome(cell.id, str(record.status), record.reason, unwritten)
+    return Outcome(cell.id, str(record.status), record.reason)
+
+
+def worker_main(connection: Connection, store: Store, concurrent_workers: int) -> None:
+    """Serve cells until the parent sends None; end at once when the parent is gone.
+
+    Ctrl-C reaches the whole process group: the parent decides what it means and tells the workers.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    stop = threading.Event()
+    inbox: queue.SimpleQueue[Cell | None] = queue.SimpleQueue()
+
+    def listen() -> None:
+        while True:
+            try:
+                message = connection.recv()
+            except (EOFError, OSError):
+                # The parent died, however hard; a worker without one would train for nobody.
+                os._exit(1)
+            if message == STOP:
+                stop.set()
+            else:
+                inbox.put(message)
+                if message is None:
+                    return
+
+    threading.Thread(target=listen, daemon=True).start()
+    while (cell := inbox.get()) is not None:
+        connection.send(run_and_store(cell, store, stop, concurrent_workers))

@@ -1,0 +1,218 @@
+"""The self-audit: invariants that catch the silent defects of training loops, before anything is measured.
+
+Each check returns what it saw and what it held that against. They run on the very task, loop and optimizer of the
+cell, on a copy of nothing: what passes here is what is trained.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from bench.results.record import AuditCheck
+from bench.tasks.images import Split
+from bench.tasks.task import Task
+from bench.training.batches import BatchOrder
+from bench.training.loop import Plan, Stepper, Trial, parameters_hash, train_trial
+
+Build = Callable[[list[Tensor], float], torch.optim.Optimizer]
+SHORT_STEPS = 5
+GRADIENT_EXAMPLES = 64
+#: Checks that take steps do so at the cell's batch size up to this one: they ask whether, not how fast.
+LARGEST_BATCH = 1024
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is audited.
+
+    Attributes:
+        task: The task of the cell, on its device.
+        build: Parameters and learning rate → the cell's optimizer.
+        plan: The cell's plan.
+        lr: A learning rate of the cell's grid.
+    """
+
+    task: Task
+    build: Build
+    plan: Plan
+    lr: float
+
+
+def audit_data(task: Task, declared_sizes: tuple[int, int, int]) -> list[AuditCheck]:
+    """Run the checks that depend on the data alone; their result holds for every cell that shares them.
+
+    Args:
+        task: The task, on its device.
+        declared_sizes: Sizes the train, validation and test splits should have.
+    """
+    return [standardised_inputs(task), split_sizes(task, declared_sizes), disjoint_splits(task)]
+
+
+def audit_training(subject: Subject) -> list[AuditCheck]:
+    """Run the checks of the cell's own model, loop and optimizer."""
+    return [check(subject) for check in TRAINING_CHECKS]
+
+
+def untrained_loss(subject: Subject) -> AuditCheck:
+    """The loss of fresh parameters is ln C: exactly for uniform starts, within 0.25 nats otherwise."""
+    task = subject.task
+    loss = task.evaluate(task.initialise(0), task.val, 1000)[0].item()
+    expected, tolerance = math.log(task.classes), 1e-5 if task.model.uniform_at_start else 0.25
+    passed = abs(loss - expected) <= tolerance
+    return AuditCheck("untrained loss", passed, f"{loss:.4f}", f"ln {task.classes} = {expected:.4f} ± {tolerance:g}")
+
+
+def standardised_inputs(task: Task) -> AuditCheck:
+    """The training inputs have mean 0 and standard deviation 1: standardised once, not twice, not never."""
+    inputs = task.train.inputs.to("cpu", torch.float64)
+    mean, std = inputs.mean().item(), inputs.std(correction=0).item()
+    passed = abs(mean) < 1e-3 and abs(std - 1) < 1e-3
+    return AuditCheck("inputs standardised", passed, f"mean {mean:.1e}, sd {std:.6f}", "mean 0, sd 1 within 1e-3")
+
+
+def batch_order(subject: Subject) -> AuditCheck:
+    """An epoch covers each example once (but for a dropped remainder), and two epochs differ in order."""
+    plan, examples = subject.plan, len(subject.task.train)
+    index = torch.arange(examples)
+    order = BatchOrder(index, index, plan.batch_size, plan.remainder, plan.reshuffle, seed=0)
+    epochs = [
+        torch.cat([labels for gathered in order.take(plan.per_epoch) for _, labels in gathered]) for _ in range(2)
+    ]
+    expected = min(plan.per_epoch * plan.batch_size, examples)
+    once = all(len(epoch) == len(epoch.unique()) == expected for epoch in epochs)
+    differs = not torch.equal(epochs[0], epochs[1])
+    whole = plan.batch_size == examples
+    passed = once and (whole or differs == plan.reshuffle)
+    value = f"{len(epochs[0].unique())} of {examples} covered, epochs {'differ' if differs else 'equal'}"
+    order_wanted = "one batch" if whole else "epochs differ" if plan.reshuffle else "epochs equal"
+    return AuditCheck("batch order", passed, value, f"{expected} covered once, {order_wanted}")
+
+
+def evaluation_batch(subject: Subject) -> AuditCheck:
+    """Evaluation does not depend on the evaluation batch size."""
+    task = subject.task
+    parameters = task.initialise(0)
+    small, large = (task.evaluate(parameters, task.val, size) for size in (97, len(task.val)))
+    difference = (small - large).abs().max().item()
+    tolerance = 5e-3 if task.autocast else 1e-5
+    return AuditCheck("evaluation batch", difference <= tolerance, f"{difference:.1e}", f"≤ {tolerance:g}")
+
+
+def split_sizes(task: Task, declared: tuple[int, int, int]) -> AuditCheck:
+    """The splits have the sizes they are declared with."""
+    sizes = (len(task.train), len(task.val), len(task.test))
+    return AuditCheck("split sizes", sizes == declared, str(sizes), str(declared))
+
+
+def disjoint_splits(task: Task) -> AuditCheck:
+    """No training image is a validation or test image.
+
+    MNIST itself holds a few identical images; up to 1 in 1000 held-out images may be such.
+    """
+    train = _fingerprints(task.train)
+    shared = {name: len(train & _fingerprints(task.split(name))) for name in ("val", "test")}
+    passed = all(count <= len(task.split(name)) / 1000 for name, count in shared.items())
+    return AuditCheck(
+        "splits disjoint", passed, f"{shared['val']} val, {shared['test']} test images in train", "≤ 0.1 % of each"
+    )
+
+
+def _fingerprints(split: Split) -> set[int]:
+    """Return a hash per example; a random projection in float64 tells different images apart."""
+    generator = torch.Generator().manual_seed(0)
+    flat = split.inputs.to("cpu", torch.float64).flatten(1)
+    direction = torch.randn(flat.shape[1], generator=generator, dtype=torch.float64)
+    # Rounded: the sum's last bits depend on where in the matrix a row stands.
+    return {round(value * 1e6) for value in (flat @ direction).tolist()}
+
+
+def zero_learning_rate(subject: Subject) -> AuditCheck:
+    """Steps with learning rate 0 move nothing."""
+    task = subject.task
+    parameters = task.initialise(0)
+    before = parameters_hash(parameters)
+    _steps(subject, parameters, 0.0)
+    passed = parameters_hash(parameters) == before
+    return AuditCheck("learning rate 0", passed, "unmoved" if passed else "moved", f"unmoved by {SHORT_STEPS} steps")
+
+
+def learning_rate_moves(subject: Subject) -> AuditCheck:
+    """Steps with a learning rate of the grid move every parameter tensor."""
+    task = subject.task
+    parameters = task.initialise(0)
+    before = [p.detach().clone() for p in parameters]
+    _steps(subject, parameters, subject.lr)
+    moved = sum(not torch.equal(a, b) for a, b in zip(before, parameters, strict=True))
+    return AuditCheck("steps move", moved == len(before), f"{moved} of {len(before)} tensors", "all tensors")
+
+
+def same_seed(subject: Subject) -> AuditCheck:
+    """The same seed twice gives the same bits."""
+    plan = replace(subject.plan, batch_size=_batch_size(subject), steps=SHORT_STEPS, seconds=None)
+    tiny = replace(subject.task, train_evaluation=_head(subject.task.train_evaluation))
+
+    def run() -> Trial:
+        return train_trial(tiny, subject.build, plan, subject.lr, 0, init_seed=1, order_seed=2)
+
+    first, second = run(), run()
+    passed = first.parameters_sha256 == second.parameters_sha256
+    metrics = [e.metrics for e in first.evaluations] == [e.metrics for e in second.evaluations]
+    value = "same bits" if passed and metrics else "different bits"
+    return AuditCheck("same seed twice", passed and metrics, value, "same bits")
+
+
+def gradient(subject: Subject) -> AuditCheck:
+    """Autograd's directional derivative agrees with central differences, in float64."""
+    task = subject.task
+    if task.device.type == "mps":
+        return AuditCheck("gradient", True, "skipped: mps has no float64", "relative error ≤ 1e-4")
+    split = _head(task.train).to(task.device, torch.float64)
+    exact = replace(task, train=split, autocast=False)
+    generator = torch.Generator().manual_seed(1)
+    # Random parameters: zero initialisation and ReLU kinks at exactly zero would make the check blind or unfair.
+    parameters = [
+        (torch.randn(p.shape, generator=generator, dtype=torch.float64) * 0.05).to(task.device).requires_grad_()
+        for p in task.initialise(0)
+    ]
+    direction = [torch.randn(p.shape, generator=generator, dtype=torch.float64).to(task.device) for p in parameters]
+    gradients = torch.autograd.grad(exact.loss(parameters, split.inputs, split.labels), parameters)
+    slope = sum((g * d).sum().item() for g, d in zip(gradients, direction, strict=True))
+    step = 1e-7
+
+    def shifted(sign: float) -> float:
+        with torch.no_grad():
+            moved = [p + sign * step * d for p, d in zip(parameters, direction, strict=True)]
+            return exact.loss(moved, split.inputs, split.labels).item()
+
+    difference = (shifted(1) - shifted(-1)) / (2 * step)
+    error = abs(slope - difference) / max(abs(slope), 1e-12)
+    return AuditCheck("gradient", error <= 1e-4, f"relative error {error:.1e}", "≤ 1e-4 of finite differences")
+
+
+def _head(split: Split) -> Split:
+    return Split(split.inputs[:GRADIENT_EXAMPLES], split.labels[:GRADIENT_EXAMPLES])
+
+
+def _batch_size(subject: Subject) -> int:
+    return min(subject.plan.batch_size, LARGEST_BATCH)
+
+
+def _steps(subject: Subject, parameters: list[Tensor], lr: float) -> None:
+    task, plan = subject.task, subject.plan
+    size = _batch_size(subject)
+    order = BatchOrder(task.train.inputs, task.train.labels, size, plan.remainder, plan.reshuffle, seed=0)
+    Stepper(task, parameters, subject.build(parameters, lr), order).run(SHORT_STEPS, lambda: False)
+
+
+TRAINING_CHECKS: tuple[Callable[[Subject], AuditCheck], ...] = (
+    untrained_loss,
+    batch_order,
+    evaluation_batch,
+    zero_learning_rate,
+    learning_rate_moves,
+    same_seed,
+    gradient,
+)

@@ -1,0 +1,104 @@
+"""Memory of one training step: what autograd keeps, what the optimizer keeps, and peaks as the system sees them."""
+
+import ctypes
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from bench.optimizers.registry import state_bytes
+from bench.results.record import Memory
+from bench.training.loop import Stepper
+
+MIB = 2**20
+#: Steps taken between resetting and reading a peak: enough for the optimizer to have its state.
+PEAK_STEPS = 3
+
+
+def measure_memory(stepper: Stepper) -> Memory:
+    """Measure the memory of training steps.
+
+    The resident peak is the kernel's high-water mark, reset just before; where the kernel has no such reset it is
+    None. It holds the whole process, so `base_rss_mib` stands beside it.
+
+    Args:
+        stepper: A fresh trial of the cell to measure; it is moved a few steps.
+    """
+    device = stepper.task.device
+    activations = activation_bytes(stepper)
+    cuda = device.type == "cuda"
+    base = _reset_resident_peak()
+    if cuda:
+        torch.cuda.reset_peak_memory_stats(device)
+    stepper.run(PEAK_STEPS, lambda: False)
+    peak = _status_mib("VmHWM") if base is not None else None
+    return Memory(
+        peak_allocated_mib=torch.cuda.max_memory_allocated(device) / MIB if cuda else None,
+        peak_reserved_mib=torch.cuda.max_memory_reserved(device) / MIB if cuda else None,
+        peak_rss_mib=peak,
+        base_rss_mib=base,
+        activation_bytes=activations,
+        parameter_bytes=_bytes(stepper.parameters),
+        gradient_bytes=_bytes([p.grad for p in stepper.parameters if p.grad is not None]),
+        state_bytes=state_bytes(stepper.optimizer),
+    )
+
+
+def activation_bytes(stepper: Stepper) -> int:
+    """Return the bytes autograd keeps for the backward pass of one step at the stepper's batch size.
+
+    Counted exactly through `torch.autograd.graph.saved_tensors_hooks`: the storages saved, each once, without those
+    of the parameters. The batch itself is counted where it is saved.
+    """
+    task, size = stepper.task, stepper.batches.batch_size
+    own = {p.untyped_storage().data_ptr() for p in stepper.parameters}
+    saved: dict[int, int] = {}
+    kept: list[Tensor] = []
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            saved[storage.data_ptr()] = storage.nbytes()
+            # Held until counted, so that no other tensor can take over the address.
+            kept.append(tensor)
+        return tensor
+
+    # Cloned: a view would be counted with the whole training split that it is cut from.
+    inputs, labels = task.train.inputs[:size].clone(), task.train.labels[:size].clone()
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        task.loss(stepper.parameters, inputs, labels)
+    return sum(saved.values())
+
+
+def _bytes(tensors: list[Tensor]) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
+def _reset_resident_peak() -> float | None:
+    """Reset the kernel's resident peak of this process; return the resident MiB now, None where that cannot be."""
+    _return_free_memory()
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return None
+    return _status_mib("VmRSS")
+
+
+def _return_free_memory() -> None:
+    """Let the C library give free memory back, so that what an earlier cell freed does not count here."""
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+    except (AttributeError, OSError):
+        # Not the GNU C library: the base is then higher by what is free inside the process.
+        return
+
+
+def _status_mib(field: str) -> float | None:
+    try:
+        status = Path("/proc/self/status").read_text()
+    except OSError:
+        return None
+    for line in status.splitlines():
+        if line.startswith(f"{field}:"):
+            return int(line.split()[1]) / 1024
+    return None

@@ -1,0 +1,128 @@
+"""Optimizers: classes of `torch.optim` by name, their implementations, and which one ran.
+
+The optimizer under test is always the real object; this module only finds it, builds it and watches it.
+"""
+
+import functools
+import inspect
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from bench.errors import UsageError, unknown
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.optim import Optimizer
+
+IMPLEMENTATIONS = ("default", "forloop", "foreach", "fused")
+
+
+@functools.cache
+def optimizer_classes() -> "dict[str, type[Optimizer]]":
+    """Return the optimizer classes of the installed torch, by name."""
+    import torch.optim
+
+    return {
+        name: value
+        for name, value in vars(torch.optim).items()
+        if inspect.isclass(value)
+        and issubclass(value, torch.optim.Optimizer)
+        and value is not torch.optim.Optimizer
+    }
+
+
+@functools.cache
+def implementations(target: str) -> tuple[str, ...]:
+    """Return the implementations a class of torch.optim offers, always with "default"."""
+    parameters = inspect.signature(optimizer_classes()[target]).parameters
+    offered = ["default", "forloop"] if "foreach" in parameters else ["default"]
+    return (*offered, *(name for name in ("foreach", "fused") if name in parameters))
+
+
+def check_optimizer(target: str, implementation: str, arguments: Mapping[str, Any]) -> None:
+    """Check that an optimizer can be built.
+
+    Raises:
+        UsageError: Unknown class, an implementation it does not offer, or arguments it refuses.
+    """
+    if target not in optimizer_classes():
+        raise unknown("optimizer class (optimizer.target)", target, optimizer_classes())
+    if implementation not in IMPLEMENTATIONS:
+        raise unknown("optimizer.implementation", implementation, IMPLEMENTATIONS)
+    if implementation not in implementations(target):
+        raise UsageError(
+            f"optimizer.implementation={implementation}: torch.optim.{target} offers "
+            f"{', '.join(implementations(target))}"
+        )
+    known = set(inspect.signature(optimizer_classes()[target]).parameters) - {"params", "lr", "foreach", "fused"}
+    for name in arguments:
+        if name not in known:
+            raise unknown(f"argument of torch.optim.{target} (optimizer.arguments)", name, known)
+    import torch
+
+    try:
+        build_optimizer(target, "default", arguments, [torch.zeros(1, requires_grad=True)], lr=0.1)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"optimizer.arguments={dict(arguments)}: torch.optim.{target} says: {error}") from None
+
+
+def build_optimizer(
+    target: str, implementation: str, arguments: Mapping[str, Any], parameters: "Iterable[Tensor]", lr: float
+) -> "Optimizer":
+    """Build the real optimizer object.
+
+    Args:
+        target: Class in torch.optim.
+        implementation: One of `implementations(target)`.
+        arguments: Keyword arguments beyond the learning rate.
+        parameters: Leaf tensors to optimise.
+        lr: Learning rate.
+    """
+    chosen: dict[str, bool] = {
+        "default": {},
+        "forloop": {"foreach": False},
+        "foreach": {"foreach": True},
+        "fused": {"fused": True},
+    }[implementation]
+    if implementation == "forloop" and "fused" in implementations(target):
+        chosen["fused"] = False
+    build: Any = optimizer_classes()[target]
+    plain = {name: tuple(value) if isinstance(value, list) else value for name, value in arguments.items()}
+    optimizer: Optimizer = build(list(parameters), lr=lr, **plain, **chosen)
+    return optimizer
+
+
+def watch_implementation(optimizer: "Optimizer") -> str:
+    """Take one step and return what it ran as: "forloop", "foreach" or "fused".
+
+    The answer comes from the operators that the step dispatches, not from what was asked for. The parameters need
+    gradients and are moved by the step.
+    """
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    seen: set[str] = set()
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            seen.add(func.overloadpacket.__name__)
+            return func(*args, **(kwargs or {}))
+
+    with Watch():
+        optimizer.step()
+    if any(name.startswith("_fused_") for name in seen):
+        return "fused"
+    # A few helpers of for-loop optimizers use one foreach kernel to count steps; the update itself decides.
+    return "foreach" if any(name.startswith("_foreach_") for name in seen) else "forloop"
+
+
+def state_bytes(optimizer: "Optimizer") -> int:
+    """Return the bytes of the tensors in an optimizer's state, storages shared counted once."""
+    import torch
+
+    storages = {
+        value.untyped_storage().data_ptr(): value.untyped_storage().nbytes()
+        for state in optimizer.state.values()
+        for value in state.values()
+        if isinstance(value, torch.Tensor)
+    }
+    return sum(storages.values())

@@ -1,0 +1,57 @@
+"""Devices: whether one is here, and the switches that make its results repeat."""
+
+import torch
+
+from bench.errors import DeviceUnavailable
+
+
+def why_unavailable(name: str) -> str | None:
+    """Return why a device cannot be used here, in one line; None where it can.
+
+    Args:
+        name: "cpu", "cuda", "cuda:N" or "mps".
+    """
+    if name.startswith("cuda"):
+        if not torch.cuda.is_available():
+            built = torch.version.cuda is not None
+            return "no CUDA device on this machine" if built else "this torch was built without CUDA"
+        count = torch.cuda.device_count()
+        index = int(name.partition(":")[2] or 0)
+        if index >= count:
+            return f"this machine has {count} CUDA device{'s' if count > 1 else ''} (cuda:0 … cuda:{count - 1})"
+    if name == "mps" and not torch.backends.mps.is_available():
+        return "no MPS device on this machine"
+    return None
+
+
+def available_devices() -> list[str]:
+    """Return the names of the devices that can be used here."""
+    names = ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
+    return [*names, "mps"] if torch.backends.mps.is_available() else names
+
+
+def prepare(name: str, threads: int, precision: str) -> torch.device:
+    """Set this process up for a device and return it.
+
+    Denormal numbers are flushed to zero: dead units leave denormal momentum behind that slows a CPU step several
+    times. Matrix products use TF32 only where the precision says so.
+
+    Args:
+        name: "cpu", "cuda", "cuda:N" or "mps".
+        threads: Threads of CPU operations.
+        precision: "float32", "float64", "tf32" or "bfloat16".
+
+    Raises:
+        DeviceUnavailable: The device is not here.
+    """
+    reason = why_unavailable(name)
+    if reason is not None:
+        raise DeviceUnavailable(f"device {name}: {reason}")
+    if torch.get_num_threads() != threads:
+        torch.set_num_threads(threads)
+    torch.set_flush_denormal(True)
+    torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
+    torch.backends.cudnn.allow_tf32 = precision == "tf32"
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.deterministic = True
+    return torch.device(name)
