@@ -84,9 +84,7 @@ def _parser() -> Parser:
     return parser
 
 
-def _sweep_parser(
-    commands: "argparse._SubParsersAction[Parser]", name: str, summary: str
-) -> argparse.ArgumentParser:
+def _sweep_parser(commands: "argparse._SubParsersAction[Parser]", name: str, summary: str) -> argparse.ArgumentParser:
     parser = commands.add_parser(name, help=summary, description=summary[0].upper() + summary[1:] + ".")
     parser.add_argument("sweep", metavar="SWEEP", help="name of a sweep under the results root, or its folder")
     parser.add_argument("--results-root", default="results", help="folder of all sweeps (default: results)")

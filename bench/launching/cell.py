@@ -136,9 +136,7 @@ def _run(
             for lr in cell.lrs:
                 if stop():
                     return
-                progress.trials.append(
-                    train_trial(task, build, plan, lr, seed, *_named_seeds(cell, seed), stop)
-                )
+                progress.trials.append(train_trial(task, build, plan, lr, seed, *_named_seeds(cell, seed), stop))
 
 
 def optimizer_builder(cell: Cell) -> Callable[[list[Tensor], float], torch.optim.Optimizer]:

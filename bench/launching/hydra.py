@@ -11,9 +11,7 @@ from bench.errors import UsageError
 from bench.launching.sweep import run_sweep
 
 
-def launch(
-    context: HydraContext, config: DictConfig, workers: int | str, grid: Sequence[Sequence[str]]
-) -> NoReturn:
+def launch(context: HydraContext, config: DictConfig, workers: int | str, grid: Sequence[Sequence[str]]) -> NoReturn:
     """Compose and check every cell of the grid, then run it.
 
     Args:

@@ -123,8 +123,7 @@ def _check_data(cells: Sequence[Cell]) -> None:
     from bench.tasks.registry import load_splits
 
     wanted = {
-        (cell.facts.data, cell.config.data.root, cell.config.data.download, cell.config.seed.data)
-        for cell in cells
+        (cell.facts.data, cell.config.data.root, cell.config.data.download, cell.config.seed.data) for cell in cells
     }
     for data, root, download, seed in sorted(wanted):
         load_splits(data, root, download, seed)

@@ -50,7 +50,9 @@ def verify(store: Store, count: int | None) -> int:
     complete = [cell for cell in store.cells() if store.read(cell).status == CellStatus.COMPLETE]
     if not complete:
         raise NotComparable(f"sweep {store.sweep} has no complete cell to repeat")
-    chosen = complete if count is None else [complete[i * len(complete) // count] for i in range(min(count, len(complete)))]
+    chosen = (
+        complete if count is None else [complete[i * len(complete) // count] for i in range(min(count, len(complete)))]
+    )
     verdicts = []
     for number, cell in enumerate(chosen, 1):
         comparison = compare(store.read(cell), store.curves(cell))
@@ -75,9 +77,7 @@ def compare(record: Record, curves: pd.DataFrame) -> Comparison:
     except BenchError as error:
         return Comparison(record.cell, record.axes.task, "not comparable", str(error))
     if cell.id != record.cell:
-        return Comparison(
-            record.cell, cell.label, "not comparable", f"its configuration now has the id {cell.id}"
-        )
+        return Comparison(record.cell, cell.label, "not comparable", f"its configuration now has the id {cell.id}")
     again, again_curves = run_cell(_without_measuring(cell))
     if again.status != CellStatus.COMPLETE:
         return Comparison(record.cell, cell.label, "not comparable", f"{again.status}: {again.reason}")

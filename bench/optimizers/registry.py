@@ -25,9 +25,7 @@ def optimizer_classes() -> "dict[str, type[Optimizer]]":
     return {
         name: value
         for name, value in vars(torch.optim).items()
-        if inspect.isclass(value)
-        and issubclass(value, torch.optim.Optimizer)
-        and value is not torch.optim.Optimizer
+        if inspect.isclass(value) and issubclass(value, torch.optim.Optimizer) and value is not torch.optim.Optimizer
     }
 
 

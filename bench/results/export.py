@@ -13,9 +13,7 @@ from bench.results.store import Store
 from bench.results.tables import tables
 
 
-def export(
-    store: Store, out: Path, file_format: str, skip_unreadable: bool = False
-) -> Iterator[tuple[Path, int]]:
+def export(store: Store, out: Path, file_format: str, skip_unreadable: bool = False) -> Iterator[tuple[Path, int]]:
     """Write cells, trials and curves; yield each file and its number of rows.
 
     Args:

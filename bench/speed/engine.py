@@ -75,9 +75,7 @@ def run_engine_benchmark(out: Path | None, rounds: int, device_name: str) -> int
     if rounds < 3:
         raise UsageError(f"--rounds {rounds}: must be at least 3")
     device = prepare(device_name, 1, "float32")
-    task = build_task(
-        "mnist5k/mlp", "mnist5k", "mlp", load_splits("mnist5k", "", False, 0), device, "float32", None, 0
-    )
+    task = build_task("mnist5k/mlp", "mnist5k", "mlp", load_splits("mnist5k", "", False, 0), device, "float32", None, 0)
     samples = pd.concat([measure(task, name, size, rounds) for name in OPTIMIZERS for size in BATCH_SIZES])
     table = summarise(samples)
     text = markdown(table, rounds)

@@ -54,9 +54,7 @@ class Loader(Protocol):
         ...
 
 
-def standardised(
-    train: tuple[Tensor, Tensor], val: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor]
-) -> ImageSplits:
+def standardised(train: tuple[Tensor, Tensor], val: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor]) -> ImageSplits:
     """Scale pixels to 0 … 1 and standardise all splits by the training split's mean and standard deviation.
 
     Args:

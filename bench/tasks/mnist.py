@@ -47,9 +47,7 @@ def load_mnist(root: str, download: bool, seed: int) -> ImageSplits:
     """
     images, labels, test_images, test_labels = _mnist_tensors(os.path.abspath(root), download)  # noqa: PTH100
     train, val = split_indices(len(labels), (55_000, 5_000), seed)
-    return standardised(
-        (images[train], labels[train]), (images[val], labels[val]), (test_images, test_labels)
-    )
+    return standardised((images[train], labels[train]), (images[val], labels[val]), (test_images, test_labels))
 
 
 def load_mnist5k(root: str, download: bool, seed: int) -> ImageSplits:
@@ -63,9 +61,7 @@ def load_mnist5k(root: str, download: bool, seed: int) -> ImageSplits:
     """
     images, labels = _mnist5k_tensors()
     train, val, test = split_indices(len(labels), (4_000, 500, 500), seed)
-    return standardised(
-        (images[train], labels[train]), (images[val], labels[val]), (images[test], labels[test])
-    )
+    return standardised((images[train], labels[train]), (images[val], labels[val]), (images[test], labels[test]))
 
 
 @functools.lru_cache(maxsize=1)

@@ -145,5 +145,3 @@ def load_task(
     """
     splits = load_splits(data, root, download, seed)
     return build_task(name, data, model, splits, device, precision, train_evaluation_examples, seed)
-
-

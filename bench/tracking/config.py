@@ -1,4 +1,5 @@
 """placeholder: replaced by the mirror room."""
+
 from dataclasses import dataclass
 
 
