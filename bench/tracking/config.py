@@ -15,12 +15,12 @@ _PROJECT = re.compile(r"[^/\\#?%:\s][^/\\#?%:]{0,127}")
 
 @dataclass
 class TrackerConfig:
-    """Where the records of a sweep are mirrored to.
+    r"""Where the records of a sweep are mirrored to.
 
     Attributes:
         name: "wandb", or "none" for no mirror.
-        mode: "offline" (files that `wandb sync` uploads later), "online" (uploaded after the sweep) or "disabled".
-        project: W&B project, 1 to 128 characters, none of them / \\ # ? % or a colon.
+        mode: "offline" (files that `wandb sync` uploads later), "online" (uploaded after the sweep), "disabled".
+        project: W&B project, 1 to 128 characters, none of them one of / \ # ? % :
         entity: W&B user or team; None for the default of the API key.
         dir: Folder that gets the mirror's `wandb/` folder; None for the sweep's own folder.
     """
@@ -44,7 +44,7 @@ class TrackerConfig:
         for field, value in (("project", self.project), ("entity", self.entity)):
             if value is not None and not _PROJECT.fullmatch(value):
                 raise UsageError(
-                    f"tracker.{field} {value!r} cannot be used (1 to 128 characters, none of them / \\ # ? % :)"
+                    f"tracker.{field} {value!r} cannot be used (1 to 128 characters without / \\ # ? % :)"
                 )
         if self.dir == "":
             raise UsageError("tracker.dir is empty (allowed: a folder, or null for the sweep's own folder)")

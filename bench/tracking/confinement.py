@@ -1,11 +1,11 @@
-"""The environment of a child that imports wandb: it writes nowhere but where it is told, and obeys our config alone."""
+"""The environment of a child that imports wandb: it writes where it is told and obeys our config alone."""
 
 import os
 from pathlib import Path
 
 import bench
 
-# All an online mirror may take from the environment; offline takes nothing, so it can meet neither key nor network.
+# All that an online mirror takes from the environment. Offline takes nothing: it has no use for a key.
 _ONLINE = ("WANDB_API_KEY", "WANDB_BASE_URL")
 
 
@@ -14,7 +14,7 @@ def child_environment(scratch: Path, mode: str, folder: Path | None = None) -> d
 
     Every WANDB_ variable of the person's own is dropped: one that names a mode would overrule the config, one
     that names a running service would tie this child to another program's. wandb's caches, settings and
-    sockets go to `scratch`; its sockets need a short path, so that should lie in the system's temporary folder.
+    sockets go to `scratch`; sockets need a short path, so that should lie in the system's temporary folder.
 
     Args:
         scratch: An existing folder that is removed when the child has ended.
@@ -43,7 +43,11 @@ def child_environment(scratch: Path, mode: str, folder: Path | None = None) -> d
 
 def secrets() -> list[str]:
     """Return the values that must never be written anywhere: API keys in the environment."""
-    return [value for name, value in os.environ.items() if name.startswith("WANDB_") and "KEY" in name and len(value) >= 8]
+    return [
+        value
+        for name, value in os.environ.items()
+        if name.startswith("WANDB_") and "KEY" in name and len(value) >= 8
+    ]
 
 
 def one_line(text: str, limit: int = 300) -> str:
@@ -57,5 +61,7 @@ def one_line(text: str, limit: int = 300) -> str:
 def _python_path() -> str:
     # The child runs in another folder, so relative entries would no longer lead here.
     own = str(Path(bench.__file__).resolve().parent.parent)
-    inherited = [str(Path(entry).absolute()) for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
+    inherited = [
+        str(Path(entry).absolute()) for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry
+    ]
     return os.pathsep.join(dict.fromkeys([own, *inherited]))

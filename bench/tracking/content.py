@@ -1,8 +1,9 @@
-"""What a W&B run says about a record: pure functions from a record and its curves to names, numbers and tables."""
+"""What a W&B run says about a record: pure functions from a record and its curves."""
 
 import hashlib
 import json
 import math
+from decimal import Decimal
 from typing import Any
 
 import pandas as pd
@@ -24,7 +25,7 @@ def run_id(sweep: str, cell: str, record_sha256: str) -> str:
 
 
 def short(text: str, limit: int) -> str:
-    """Return text cut to `limit` characters; what is cut off leaves a hash behind, so that names stay distinct."""
+    """Return text cut to `limit` characters; what is cut off leaves a hash, so that names stay distinct."""
     if len(text) <= limit:
         return text
     return f"{text[: limit - 9]}~{hashlib.sha256(text.encode()).hexdigest()[:8]}"
@@ -74,12 +75,28 @@ def config(record: Record) -> dict[str, Any]:
 
 
 def trial_key(metric: str, lr: float, seed: int) -> str:
-    """Return the history key of one trial's metric; what stands before the first slash is W&B's panel section."""
-    return f"{metric}/lr={lr!r}/seed={seed}"
+    """Return the history key of one trial's metric, such as "val_loss/lr=2^-4/seed=0".
+
+    What stands before the first slash is W&B's panel section. W&B takes a dot in a key for nesting, so a
+    learning rate is written exactly without one: a power of two as such, others as integer and exponent.
+    """
+    return f"{metric}/lr={_without_dot(lr)}/seed={seed}"
+
+
+def _without_dot(number: float) -> str:
+    if math.isfinite(number) and number > 0:
+        mantissa, exponent = math.frexp(number)
+        if mantissa == 0.5:
+            return f"2^{exponent - 1}"
+    if not math.isfinite(number):
+        return str(number)
+    sign, digits, power = Decimal(repr(float(number))).normalize().as_tuple()
+    text = ("-" if sign else "") + "".join(map(str, digits))
+    return f"{text}e{power}" if power else text
 
 
 def best_trial(record: Record) -> TrialSummary | None:
-    """Return the trial with the best validation metric: highest accuracy, else lowest loss, then lowest lr and seed.
+    """Return the trial with the best validation accuracy, else loss; ties go to the lowest lr, then seed.
 
     None where no trial has either. The test split has no say.
     """
@@ -113,8 +130,8 @@ def history(record: Record, curves: pd.DataFrame) -> list[tuple[int, dict[str, f
         curves: Its curves, columns `bench.results.curves.COLUMNS`.
 
     Returns:
-        Pairs of a step and a row, in order of steps. A row has `epoch`, `examples` and, per trial, its metrics
-        and `train_seconds` under `trial_key`; the best trial's stand under "best/" too, so that one panel
+        Pairs of a step and a row, in order of steps. A row has `epoch`, `examples` and, per trial, its
+        metrics and `train_seconds` under `trial_key`; the best trial's stand under "best/" too, so that one panel
         compares cells. A curve's value that is not finite stays so.
     """
     best = best_trial(record)
@@ -133,7 +150,7 @@ def history(record: Record, curves: pd.DataFrame) -> list[tuple[int, dict[str, f
 
 
 def summary(record: Record) -> dict[str, Any]:
-    """Return the run's summary: status, the best-validation trial, medians of speed, memory. Nothing is None."""
+    """Return the run's summary: status, the best trial, medians of speed, memory. No value is None."""
     statuses = [str(trial.status) for trial in record.trials]
     values: dict[str, Any] = {
         "status": str(record.status),

@@ -61,7 +61,9 @@ class MirrorState:
     def missing(self) -> dict[str, str]:
         """Cells the mirror lacks: cell id → the reason."""
         return {
-            cell: entry.reason or "not mirrored" for cell, entry in self.cells.items() if entry.status != MIRRORED
+            cell: entry.reason or "not mirrored"
+            for cell, entry in self.cells.items()
+            if entry.status != MIRRORED
         }
 
     def sentence(self) -> str:

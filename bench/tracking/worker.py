@@ -1,4 +1,4 @@
-"""The child that mirrors: `python -m bench.tracking.worker`, started by `bench.tracking.mirror` and by nothing else.
+"""The child that mirrors: `python -m bench.tracking.worker`, started by `bench.tracking.mirror` alone.
 
 It reads one JSON object from standard input and answers with one JSON line per cell. When standard input
 closes, its parent is gone and it ends at once. Only here is wandb imported for writing.
@@ -20,7 +20,14 @@ from bench.tracking.confinement import one_line
 from bench.tracking.state import record_sha256
 
 # A failure of these classes, or this many of any others in a row, will meet the next cell too.
-_REPEATING = ("OSError", "CommError", "UsageError", "AuthenticationError", "MailboxClosedError", "WandbServiceError")
+_REPEATING = (
+    "OSError",
+    "CommError",
+    "UsageError",
+    "AuthenticationError",
+    "MailboxClosedError",
+    "WandbServiceError",
+)
 _IN_A_ROW = 3
 
 _BLOCK = 32768
@@ -123,7 +130,9 @@ def mirror_cell(wandb: Any, store: Store, cell: str, job: dict[str, Any]) -> dic
     return {"cell": cell, "status": "mirrored", "digest": digest, "run": identity, "path": str(folder)}
 
 
-def _log(wandb: Any, run: Any, rows: list[Any], sections: list[str], table: tuple[list[str], list[Any]]) -> None:
+def _log(
+    wandb: Any, run: Any, rows: list[Any], sections: list[str], table: tuple[list[str], list[Any]]
+) -> None:
     # Hundreds of last values would bury the summary that is written by hand.
     for name in ("epoch", "examples"):
         run.define_metric(name, summary="none")
@@ -189,7 +198,7 @@ def work(job: dict[str, Any], stream: IO[str]) -> None:
         except RecordError as error:
             answer = {"cell": cell, "status": "missing", "reason": _reason(error)}
         except Exception as error:
-            # wandb raises all sorts; each becomes this cell's reason, and the sweep never hears of it otherwise.
+            # wandb raises all sorts; each becomes this cell's reason, and that is all the sweep hears of it.
             failures += 1
             answer = {"cell": cell, "status": "missing", "reason": _reason(error)}
             if _repeats(error) or failures == _IN_A_ROW:

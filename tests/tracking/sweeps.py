@@ -34,7 +34,16 @@ def made_up(lr: float, seed: int, step: int, metric: str) -> float:
 
 def curves(batch_size: int) -> pd.DataFrame:
     rows = [
-        (lr, seed, step, step * batch_size / 4000, step * batch_size, step * 0.001 + seed, *metric.split("_"), value)
+        (
+            lr,
+            seed,
+            step,
+            step * batch_size / 4000,
+            step * batch_size,
+            step * 0.001 + seed,
+            *metric.split("_"),
+            value,
+        )
         for lr, seed in TRIALS
         for step in STEPS
         for metric in METRICS
@@ -69,7 +78,9 @@ def interval(median: float) -> Interval:
     return Interval(median=median, lo=median * 0.9, hi=median * 1.1, n=9, confidence=0.96)
 
 
-def record(sweep: str, batch_size: int, optimizer: str = "adam", status: CellStatus = CellStatus.COMPLETE) -> Record:
+def record(
+    sweep: str, batch_size: int, optimizer: str = "adam", status: CellStatus = CellStatus.COMPLETE
+) -> Record:
     whole = status == CellStatus.COMPLETE
     name = f"{optimizer} {batch_size}"
     return Record(
@@ -79,7 +90,10 @@ def record(sweep: str, batch_size: int, optimizer: str = "adam", status: CellSta
         status=status,
         reason=None if whole else "stopped by hand",
         traceback=None,
-        config={"task": {"name": "mnist5k/mlp", "target": 0.9}, "optimizer": {"name": optimizer, "betas": [0.9, 0.999]}},
+        config={
+            "task": {"name": "mnist5k/mlp", "target": 0.9},
+            "optimizer": {"name": optimizer, "betas": [0.9, 0.999]},
+        },
         axes=Axes("mnist5k/mlp", "mlp", optimizer, batch_size, batch_size == 4000, "cpu", "float32"),
         environment={"threads": 1, "hardware": "a processor"},
         implementation="foreach" if whole else None,
