@@ -19,7 +19,7 @@ class TrackerConfig:
 
     Attributes:
         name: "wandb", or "none" for no mirror.
-        mode: "offline" (files that `wandb sync` uploads later), "online" (uploaded after the sweep), "disabled".
+        mode: "offline" (files that `wandb sync` uploads later), "online" (sent after the sweep), "disabled".
         project: W&B project, 1 to 128 characters, none of them one of / \ # ? % :
         entity: W&B user or team; None for the default of the API key.
         dir: Folder that gets the mirror's `wandb/` folder; None for the sweep's own folder.

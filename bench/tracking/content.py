@@ -131,8 +131,8 @@ def history(record: Record, curves: pd.DataFrame) -> list[tuple[int, dict[str, f
 
     Returns:
         Pairs of a step and a row, in order of steps. A row has `epoch`, `examples` and, per trial, its
-        metrics and `train_seconds` under `trial_key`; the best trial's stand under "best/" too, so that one panel
-        compares cells. A curve's value that is not finite stays so.
+        metrics and `train_seconds` under `trial_key`; the best trial's stand under "best/" too, so that one
+        panel compares cells. A curve's value that is not finite stays so.
     """
     best = best_trial(record)
     chosen = (best.lr, best.seed) if best else None

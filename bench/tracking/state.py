@@ -69,7 +69,8 @@ class MirrorState:
     def sentence(self) -> str:
         """Say in one line what the mirror holds and what it lacks."""
         missing = self.missing
-        text = f"{self.tracker} ({self.mode}) mirrors {len(self.cells) - len(missing)} of {len(self.cells)} cells"
+        held = len(self.cells) - len(missing)
+        text = f"{self.tracker} ({self.mode}) mirrors {held} of {len(self.cells)} cells"
         if missing:
             text += f"; missing: {'; '.join(sorted(set(missing.values())))}"
         return text + (f" [{self.note}]" if self.note and self.note not in text else "")

@@ -127,6 +127,8 @@ def mirror_cell(wandb: Any, store: Store, cell: str, job: dict[str, Any]) -> dic
     run.summary[content.SEAL] = digest
     run.finish()
     _check_written(store, cell, folder, identity, digest)
+    # A link into a folder that ends with this process.
+    (folder / "logs" / "debug-core.log").unlink(missing_ok=True)
     return {"cell": cell, "status": "mirrored", "digest": digest, "run": identity, "path": str(folder)}
 
 
