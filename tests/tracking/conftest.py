@@ -1,0 +1,36 @@
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bench.results.store import Store
+from tests.tracking.sweeps import write_sweep
+
+
+@pytest.fixture(autouse=True)
+def _no_wandb_of_the_person(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("WANDB_")]:
+        monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """A sweep of three complete cells."""
+    return write_sweep(tmp_path / "results" / "octaves")
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """An empty file system of 64 KiB."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    try:
+        subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)], check=True, capture_output=True
+        )
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"no small file system: mounting one needs root ({error})")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
