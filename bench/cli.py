@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn, cast
+from typing import NoReturn
 
 from bench import __version__
 from bench.errors import BenchError, UsageError, unknown
@@ -48,8 +48,7 @@ def _dispatch(words: list[str]) -> int:
     if options.command is None:
         _parser().print_help()
         return USAGE_EXIT
-    command = cast("Callable[[argparse.Namespace], int]", COMMANDS[options.command])
-    return command(options)
+    return COMMANDS[options.command](options)
 
 
 def _parser() -> Parser:

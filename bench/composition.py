@@ -28,7 +28,7 @@ from bench.errors import UsageError, nearest, unknown
 
 #: Newest Hydra behaviour that the supported versions share.
 VERSION_BASE = "1.3"
-#: CUDA devices that can be named in an override. A name beyond them is unknown; one beyond the machine's is unavailable.
+#: CUDA devices that can be named; a name beyond them is unknown, one beyond the machine's own is unavailable.
 CUDA_INDICES = range(64)
 
 COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException)

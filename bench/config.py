@@ -21,7 +21,7 @@ from bench.optimizers.registry import IMPLEMENTATIONS, check_optimizer
 from bench.results.record import Axes
 from bench.results.store import SWEEP_NAME
 from bench.tasks.registry import DATA_SETS, MODELS, TaskFacts, task_facts
-from bench.tracking.config import TrackerConfig, check_tracker
+from bench.tracking.config import TrackerConfig
 
 PRECISIONS = ("float32", "float64", "tf32", "bfloat16")
 SCHEDULES = ("constant",)
@@ -313,7 +313,7 @@ def resolve(composed: DictConfig) -> Cell:
     assert isinstance(config, Config)
     if not SWEEP_NAME.fullmatch(config.sweep):
         raise UsageError(
-            f"sweep={config.sweep!r}: a sweep's name is letters, digits, '.', '_' and '-', not beginning with '.' or '-'"
+            f"sweep={config.sweep!r}: a sweep's name is letters, digits, '.', '_', '-', a letter or digit first"
         )
     facts = _check_task(config.task)
     check_optimizer(config.optimizer.target, config.optimizer.implementation, config.optimizer.arguments)
@@ -321,7 +321,7 @@ def resolve(composed: DictConfig) -> Cell:
     batch_size = _check_batch_size(config.batch_size, facts)
     lrs = _check_lrs(config)
     seeds = _check_seeds(config.seeds)
-    check_tracker(config.tracker)
+    config.tracker.validate()
     _check_numbers(config)
     _check_evaluation(config.evaluation, facts)
     steps = _check_budget(config.budget, facts.train_examples, batch_size, config.training.remainder)

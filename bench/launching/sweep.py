@@ -89,7 +89,8 @@ def _cores() -> int:
 def _divide(cells: Sequence[Cell], store: Store) -> tuple[list[Cell], list[Cell]]:
     """Split cells into those whose record is a result already, and those to run."""
     have = set(store.cells())
-    done, pending = [], []
+    done: list[Cell] = []
+    pending: list[Cell] = []
     for cell in cells:
         (done if cell.id in have and _finished(store, cell) else pending).append(cell)
     return done, pending

@@ -105,7 +105,7 @@ def watch_implementation(optimizer: "Optimizer") -> str:
             seen.add(func.overloadpacket.__name__)
             return func(*args, **(kwargs or {}))
 
-    with Watch():
+    with Watch():  # type: ignore[no-untyped-call]
         optimizer.step()
     if any(name.startswith("_fused_") for name in seen):
         return "fused"

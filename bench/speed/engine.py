@@ -148,7 +148,7 @@ def markdown(table: pd.DataFrame, rounds: int) -> str:
         "ratios within a round with an interval of at least 95 %.",
         "",
         "* ours: `bench.training.loop`, fused optimizer",
-        "* resident: tensors on the device, `index_select`, `nn.Module`, `backward()`, fused optimizer, written by hand",
+        "* resident: written by hand, tensors on the device, `index_select`, `nn.Module`, `backward()`, fused",
         "* DataLoader: a data set of images with a transform per item, `DataLoader(shuffle=True)`, `.item()` each "
         "step, torch's default optimizer",
         "",

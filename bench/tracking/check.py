@@ -73,9 +73,7 @@ class MirrorReport:
             yield f"{check.cell}  {check.name:<{width}}  {check.verdict:<7}  {first}".rstrip()
             for line in rest:
                 yield f"{'':16}  {'':{width}}  {'':7}  {line}"
-        counts = {
-            verdict: sum(c.verdict == verdict for c in self.cells) for verdict in (OK, MISSING, DIFFERS)
-        }
+        counts = {verdict: sum(c.verdict == verdict for c in self.cells) for verdict in (OK, MISSING, DIFFERS)}
         yield f"{counts[OK]} of {len(self.cells)} ok, {counts[MISSING]} missing, {counts[DIFFERS]} differ"
 
 

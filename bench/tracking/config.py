@@ -43,9 +43,7 @@ class TrackerConfig:
             raise unknown("tracker.mode", self.mode, MODES)
         for field, value in (("project", self.project), ("entity", self.entity)):
             if value is not None and not _PROJECT.fullmatch(value):
-                raise UsageError(
-                    f"tracker.{field} {value!r} cannot be used (1 to 128 characters without / \\ # ? % :)"
-                )
+                raise UsageError(f"tracker.{field} {value!r} cannot be used (1 to 128 characters without / \\ # ? % :)")
         if self.dir == "":
             raise UsageError("tracker.dir is empty (allowed: a folder, or null for the sweep's own folder)")
 

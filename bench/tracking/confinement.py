@@ -44,9 +44,7 @@ def child_environment(scratch: Path, mode: str, folder: Path | None = None) -> d
 def secrets() -> list[str]:
     """Return the values that must never be written anywhere: API keys in the environment."""
     return [
-        value
-        for name, value in os.environ.items()
-        if name.startswith("WANDB_") and "KEY" in name and len(value) >= 8
+        value for name, value in os.environ.items() if name.startswith("WANDB_") and "KEY" in name and len(value) >= 8
     ]
 
 
@@ -61,7 +59,5 @@ def one_line(text: str, limit: int = 300) -> str:
 def _python_path() -> str:
     # The child runs in another folder, so relative entries would no longer lead here.
     own = str(Path(bench.__file__).resolve().parent.parent)
-    inherited = [
-        str(Path(entry).absolute()) for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry
-    ]
+    inherited = [str(Path(entry).absolute()) for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
     return os.pathsep.join(dict.fromkeys([own, *inherited]))

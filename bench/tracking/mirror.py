@@ -78,13 +78,9 @@ def _known(store: Store, tracker: TrackerConfig) -> MirrorState:
     try:
         earlier = read_state(store)
     except StateError as error:
-        return MirrorState(
-            tracker.name, tracker.mode, note=one_line(f"an unreadable state was replaced: {error}")
-        )
+        return MirrorState(tracker.name, tracker.mode, note=one_line(f"an unreadable state was replaced: {error}"))
     cells = earlier.cells if earlier else {}
-    return MirrorState(
-        tracker.name, tracker.mode, {cell: cells[cell] for cell in store.cells() if cell in cells}
-    )
+    return MirrorState(tracker.name, tracker.mode, {cell: cells[cell] for cell in store.cells() if cell in cells})
 
 
 def _finish(store: Store, state: MirrorState) -> MirrorState:
@@ -247,12 +243,8 @@ class _Child:
         )
         self._family = {psutil.Process(self._process.pid)}
         self._readers = [
-            threading.Thread(
-                target=self._read, args=(self._process.stdout, self._answers.put, True), daemon=True
-            ),
-            threading.Thread(
-                target=self._read, args=(self._process.stderr, self._tail.append, False), daemon=True
-            ),
+            threading.Thread(target=self._read, args=(self._process.stdout, self._answers.put, True), daemon=True),
+            threading.Thread(target=self._read, args=(self._process.stderr, self._tail.append, False), daemon=True),
         ]
         for reader in self._readers:
             reader.start()

@@ -102,9 +102,7 @@ def read_runs(folders: Sequence[Path]) -> Iterator[RunLog]:
             raise UsageError("wandb cannot be imported; wandb-check needs wandb>=0.31")
         if code != 0:
             words.seek(0)
-            raise BenchError(
-                f"reading W&B runs ended with exit code {code} ({one_line(words.read()[-300:])})"
-            )
+            raise BenchError(f"reading W&B runs ended with exit code {code} ({one_line(words.read()[-300:])})")
 
 
 def _parse(lines: IO[str]) -> Iterator[RunLog]:

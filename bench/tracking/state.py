@@ -60,11 +60,7 @@ class MirrorState:
     @property
     def missing(self) -> dict[str, str]:
         """Cells the mirror lacks: cell id → the reason."""
-        return {
-            cell: entry.reason or "not mirrored"
-            for cell, entry in self.cells.items()
-            if entry.status != MIRRORED
-        }
+        return {cell: entry.reason or "not mirrored" for cell, entry in self.cells.items() if entry.status != MIRRORED}
 
     def sentence(self) -> str:
         """Say in one line what the mirror holds and what it lacks."""

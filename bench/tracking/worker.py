@@ -132,9 +132,7 @@ def mirror_cell(wandb: Any, store: Store, cell: str, job: dict[str, Any]) -> dic
     return {"cell": cell, "status": "mirrored", "digest": digest, "run": identity, "path": str(folder)}
 
 
-def _log(
-    wandb: Any, run: Any, rows: list[Any], sections: list[str], table: tuple[list[str], list[Any]]
-) -> None:
+def _log(wandb: Any, run: Any, rows: list[Any], sections: list[str], table: tuple[list[str], list[Any]]) -> None:
     # Hundreds of last values would bury the summary that is written by hand.
     for name in ("epoch", "examples"):
         run.define_metric(name, summary="none")

@@ -78,9 +78,7 @@ def interval(median: float) -> Interval:
     return Interval(median=median, lo=median * 0.9, hi=median * 1.1, n=9, confidence=0.96)
 
 
-def record(
-    sweep: str, batch_size: int, optimizer: str = "adam", status: CellStatus = CellStatus.COMPLETE
-) -> Record:
+def record(sweep: str, batch_size: int, optimizer: str = "adam", status: CellStatus = CellStatus.COMPLETE) -> Record:
     whole = status == CellStatus.COMPLETE
     name = f"{optimizer} {batch_size}"
     return Record(

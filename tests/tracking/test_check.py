@@ -149,9 +149,7 @@ def test_says_what_differs(checks: dict[str, CellCheck], batch_size: int) -> Non
     tamper, verdict, start = TAMPERINGS[batch_size]
     check = checks[record(SWEEP, batch_size).cell]
     assert check.verdict == verdict
-    assert any(line.startswith(start) for line in check.details) or not (start or check.details), (
-        check.details
-    )
+    assert any(line.startswith(start) for line in check.details) or not (start or check.details), check.details
     if tamper in (curve_value, curve_row, curve_step):
         assert any(line.startswith("artifact curves.parquet: record 'md5") for line in check.details)
     if tamper is curve_value:

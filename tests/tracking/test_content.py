@@ -32,18 +32,13 @@ def test_names_and_tags() -> None:
         "precision:float32",
         "status:complete",
     ]
-    long = [
-        content.tags(record("octaves", 64, optimizer="package.module:" + "x" * 80 + end))[1] for end in "ab"
-    ]
+    long = [content.tags(record("octaves", 64, optimizer="package.module:" + "x" * 80 + end))[1] for end in "ab"]
     assert [len(tag) for tag in long] == [64, 64]
     assert long[0] != long[1]
 
 
 def test_run_id_depends_on_sweep_cell_and_record() -> None:
-    ids = {
-        content.run_id(*parts)
-        for parts in (("a", "b", "c"), ("x", "b", "c"), ("a", "x", "c"), ("a", "b", "x"))
-    }
+    ids = {content.run_id(*parts) for parts in (("a", "b", "c"), ("x", "b", "c"), ("a", "x", "c"), ("a", "b", "x"))}
     assert len(ids) == 4
     assert content.run_id("a", "b", "c") in ids
 
@@ -79,9 +74,7 @@ def test_best_trial_is_chosen_on_validation() -> None:
     whole = record("octaves", 64)
     best = content.best_trial(whole)
     assert best is not None
-    assert best.at_best_validation["val_accuracy"] == max(
-        made_up(lr, seed, 10, "val_accuracy") for lr, seed in TRIALS
-    )
+    assert best.at_best_validation["val_accuracy"] == max(made_up(lr, seed, 10, "val_accuracy") for lr, seed in TRIALS)
     assert content.summary(whole)["best_test_accuracy"] == best.at_best_validation["test_accuracy"]
     without = [dataclasses.replace(t, at_best_validation={"val_loss": float(t.lr)}) for t in whole.trials]
     lowest = content.best_trial(dataclasses.replace(whole, trials=without))

@@ -84,9 +84,7 @@ def test_mirrors_every_cell_once(store: Store, monkeypatch: pytest.MonkeyPatch) 
     assert check_mirror(store).exit_code == 0
     # Nothing else was written, and the key least of all.
     assert sorted(path.name for path in store.path.parent.iterdir()) == [store.sweep]
-    assert sorted(path.name for path in store.path.iterdir()) == sorted(
-        [*store.cells(), "mirror.json", "wandb"]
-    )
+    assert sorted(path.name for path in store.path.iterdir()) == sorted([*store.cells(), "mirror.json", "wandb"])
     assert len(list((store.path / "wandb").iterdir())) == 4
     assert not any(KEY.encode() in path.read_bytes() for path in files(store.path.parent))
     # A second mirror finds nothing to do.
@@ -144,9 +142,7 @@ def test_mode_disabled_says_so(store: Store) -> None:
 
 
 @pytest.mark.usefixtures("nothing_left")
-def test_online_without_network(
-    store: Store, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
-) -> None:
+def test_online_without_network(store: Store, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture) -> None:
     monkeypatch.setenv("WANDB_API_KEY", KEY)
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
     before = fingerprint(store)
