@@ -59,7 +59,11 @@ def nothing_left() -> Iterator[None]:
 
 def wandb_services() -> set[psutil.Process]:
     """Services run in sessions of their own and would outlive the process that started them."""
-    return {process for process in psutil.process_iter(["name"]) if "wandb" in (process.info["name"] or "")}
+    return {
+        process
+        for process in psutil.process_iter(["name", "status"])
+        if "wandb" in (process.info["name"] or "") and process.info["status"] != psutil.STATUS_ZOMBIE
+    }
 
 
 @pytest.mark.usefixtures("nothing_left")
@@ -235,6 +239,19 @@ def test_full_disk_for_everything(small_disk: Path) -> None:
     assert fingerprint(store) == before
 
 
+def test_second_process_leaves_it_to_the_first(store: Store) -> None:
+    fcntl = pytest.importorskip("fcntl")
+    (store.path / "wandb").mkdir()
+    descriptor = os.open(store.path / "wandb", os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        state = mirror_sweep(store, TrackerConfig())
+    finally:
+        os.close(descriptor)
+    assert set(state.missing.values()) == {"another process is mirroring into this folder"}
+    assert not (store.path / "mirror.json").exists()
+
+
 def test_unreadable_state_is_replaced(store: Store) -> None:
     (store.path / "mirror.json").write_text('{"cells": [')
     state = mirror_sweep(store, TrackerConfig(mode="disabled"))
@@ -247,6 +264,23 @@ def test_wrong_config_is_a_note(store: Store) -> None:
     state = mirror_sweep(store, TrackerConfig(mode="ofline"))
     assert state.note is not None
     assert "did you mean 'offline'" in state.note
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        ("raise ImportError('half installed')", "wandb cannot be imported (ImportError: half installed)"),
+        ("import os, sys; print('oh', file=sys.stderr, flush=True); os._exit(7)", "exit code 7: oh"),
+        ("import os; os.write(1, b'not an answer'); os._exit(7)", "exit code 7: not an answer"),
+    ],
+)
+def test_broken_installation(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, reason: str
+) -> None:
+    (tmp_path / "path" / "wandb").mkdir(parents=True)
+    (tmp_path / "path" / "wandb" / "__init__.py").write_text(source)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "path"))
+    assert_missing(mirror_sweep(store, TrackerConfig(), stall_seconds=60), store, reason)
 
 
 PROGRAM = """
