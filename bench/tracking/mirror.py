@@ -42,12 +42,12 @@ _LEAVE = 2.0
 
 
 def mirror_sweep(
-    store: Store, tracker: TrackerConfig, cells: Sequence[str] | None = None, stall_seconds: float = 10.0
+    store: Store, tracker: TrackerConfig, cells: Sequence[str] | None = None, stall_seconds: float = 9.0
 ) -> MirrorState:
     """Mirror every record that is not mirrored yet, and say what could not be.
 
     A mirror that works goes on for as long as it makes progress. One that does not is killed, whole, when no
-    cell has been mirrored for `stall_seconds`, so it delays the sweep by about that much in all. Nothing is
+    cell has been mirrored for `stall_seconds`, so it delays the sweep by that much and a fraction of a second. Nothing is
     raised but KeyboardInterrupt; no record is touched.
 
     Args:
