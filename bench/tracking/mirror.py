@@ -47,7 +47,7 @@ def mirror_sweep(
     """Mirror every record that is not mirrored yet, and say what could not be.
 
     A mirror that works goes on for as long as it makes progress. One that does not is killed, whole, when no
-    cell has been mirrored for `stall_seconds`, so it delays the sweep by that much and a fraction of a second. Nothing is
+    cell has been mirrored for `stall_seconds`, so it delays the sweep by hardly more. Nothing is
     raised but KeyboardInterrupt; no record is touched.
 
     Args:
