@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from bench.analysis import words
+from bench.analysis.answer import short_answer
 from bench.analysis.study import SETTING, examples_in_test, select
 
 Row = dict[str, Any]
@@ -51,13 +52,22 @@ class Headline:
 
     Attributes:
         setting: Task, model, device and precision.
-        answer: The answer in one or two sentences.
-        statements: Its parts.
+        answer: The answer in a word or two: "No."
+        reason: What speaks for and against the largest batch, in a sentence.
+        unsettled: What the sweep does not settle, in a sentence; empty where it settles all.
+        statements: The parts of the answer.
     """
 
     setting: dict[str, str]
     answer: str
+    reason: str
+    unsettled: str
     statements: tuple[Statement, ...]
+
+    @property
+    def text(self) -> str:
+        """The answer with its reasons."""
+        return " ".join(part for part in (self.answer, self.reason, self.unsettled) if part)
 
 
 def headlines(findings: pd.DataFrame, cells: pd.DataFrame) -> list[Headline]:
@@ -78,7 +88,8 @@ def headlines(findings: pd.DataFrame, cells: pd.DataFrame) -> list[Headline]:
         full = {int(size) for size in here.loc[here["full_batch"].astype(bool), "batch_size"]}
         speaker = _Speaker(setting, full, _target_text(here))
         statements = [statement for topic in TOPICS if (statement := speaker.statement(topic, rows))]
-        answers.append(Headline(setting, speaker.answer(rows), tuple(statements)))
+        answer = short_answer(rows, speaker.batch, speaker.target)
+        answers.append(Headline(setting, *answer, tuple(statements)))
     return answers
 
 
@@ -215,10 +226,10 @@ class _Speaker:
             return self._time_together(rows, low, high)
         if topic in ("epochs", "equal steps"):
             return self._generalisation_together(rows, low, high)
-        span = f"{words.ratio(low['effect'])} with {low['optimizer']} to {words.ratio(high['effect'])} with {high['optimizer']}"
+        span = f"{words.ratio(low['effect'])} ({low['optimizer']}) to {words.ratio(high['effect'])} ({high['optimizer']})"
         if topic == "speed":
-            return f"From the smallest to the largest batch, examples per second change by {span}."
-        return f"From the smallest to the largest batch, the memory a step has to hold changes by {span}."
+            return f"The largest batch handles {span} as many examples per second as the smallest."
+        return f"A step at the largest batch has to hold {span} the memory of one at the smallest."
 
     def _time_together(self, rows: list[Row], low: Row | None, high: Row | None) -> str:
         won = [str(row["optimizer"]) for row in rows if row["note"] == "largest is best"]
@@ -269,71 +280,3 @@ class _Speaker:
             f"{words.percentage_points(low['effect'])} ({low['optimizer']}) to "
             f"{words.percentage_points(high['effect'])} ({high['optimizer']}): {tally}."
         )
-
-    def answer(self, rows: list[Row]) -> str:
-        """Put the verdicts together; a part that is not settled is not used as a reason."""
-        by_topic = {topic: [row for row in rows if row["topic"] == topic] for topic in TOPICS}
-        if not any(by_topic[topic] for topic in ("speed", "time", "epochs", "equal steps")):
-            return "Not answered: no two batch sizes of this sweep are complete."
-
-        def verdicts(topic: str) -> set[str]:
-            return {str(row["verdict"]) for row in by_topic[topic]}
-
-        against, unsettled = [], []
-        if "refuted" in verdicts("speed"):
-            against.append("the largest batch does not handle more examples per second")
-        if "refuted" in verdicts("time"):
-            against.append(self._against_time(by_topic["time"]))
-        for topic, unit in (("epochs", "epochs"), ("equal steps", "steps")):
-            if "supported" in verdicts(topic):
-                against.append(self._against_accuracy(by_topic[topic], unit))
-            elif "inconclusive" in verdicts(topic):
-                unsettled.append(f"which generalises better at equal {unit}")
-        if "inconclusive" in verdicts("time"):
-            unsettled.append("which reaches the target first")
-        tail = f" Not settled by this sweep: {words.listing(unsettled)}." if unsettled else ""
-        praise = self._praise(by_topic["speed"])
-        if against:
-            return f"No. {praise}{'but ' if praise else ''}{words.listing(against)}.{tail}".replace(
-                "No. the", "No. The"
-            )
-        if unsettled:
-            return (
-                f"Not settled.{tail} Nothing here speaks against the largest batch."
-                if tail
-                else "Not settled."
-            )
-        return "Here, yes, at the cost of memory: nothing measured speaks against the largest batch."
-
-    def _praise(self, rows: list[Row]) -> str:
-        if {str(row["verdict"]) for row in rows} != {"supported"}:
-            return ""
-        least = min(rows, key=lambda row: float(row["effect"]))
-        most = max(rows, key=lambda row: float(row["effect"]))
-        span = words.ratio(least["effect"])
-        if len(rows) > 1:
-            span += f" to {words.ratio(most['effect'])}"
-        return f"The largest batch handles more examples per second ({span}), "
-
-    def _against_time(self, rows: list[Row]) -> str:
-        lost = [row for row in rows if row["verdict"] == "refuted"]
-        sizes = sorted({int(row["batch_from"]) for row in lost})
-        named = " or ".join(self.batch(size) for size in sizes)
-        who = (
-            ""
-            if len(lost) == len(rows)
-            else f" with {words.listing([str(row['optimizer']) for row in lost])}"
-        )
-        return f"{named} reached {self.target} first{who}"
-
-    def _against_accuracy(self, rows: list[Row], unit: str) -> str:
-        worse = [row for row in rows if row["verdict"] == "supported"]
-        low = min(worse, key=lambda row: float(row["effect"]))
-        high = max(worse, key=lambda row: float(row["effect"]))
-        span = words.number(-100 * high["effect"], 2)
-        if len(worse) > 1:
-            span += f" to {words.number(-100 * low['effect'], 2)}"
-        who = (
-            "" if len(worse) == len(rows) else f" ({words.listing([str(row['optimizer']) for row in worse])})"
-        )
-        return f"at equal {unit} it ends {span} points of test accuracy below the smallest{who}"

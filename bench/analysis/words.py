@@ -87,6 +87,13 @@ def batch_name(batch_size: float, full_batch: bool = False) -> str:
     return f"full ({round(batch_size)})" if full_batch else str(round(batch_size))
 
 
+def short_batch(batch_size: float, full_batch: bool = False) -> str:
+    """Write a batch size where there is little room: 1024, 16k, full."""
+    if full_batch:
+        return "full"
+    return str(round(batch_size)) if batch_size < 10_000 else number(batch_size)
+
+
 def learning_rate(value: float) -> str:
     """Write a learning rate, as a power of two where it is one: 2⁻⁴."""
     if not math.isfinite(value) or value <= 0:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from matplotlib.lines import Line2D
@@ -10,6 +11,8 @@ from matplotlib.ticker import FixedFormatter, FixedLocator, FuncFormatter, LogLo
 
 from bench.analysis import words
 from bench.report.style import DASHES, INK, MARKERS, PAPER, SERIES
+
+Array = npt.NDArray[np.float64]
 
 
 def batch_axis(axes: Axes, sizes: Sequence[int], full: set[int], most: int = 8) -> None:
@@ -25,9 +28,7 @@ def batch_axis(axes: Axes, sizes: Sequence[int], full: set[int], most: int = 8) 
     axes.set_xlim(sizes[0] / 1.5, sizes[-1] * 1.5)
     shown = spread(sizes, most)
     axes.xaxis.set_major_locator(FixedLocator(list(shown)))
-    axes.xaxis.set_major_formatter(
-        FixedFormatter(["full" if size in full else words.number(size) for size in shown])
-    )
+    axes.xaxis.set_major_formatter(FixedFormatter([words.short_batch(size, size in full) for size in shown]))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xlabel("batch size (examples)")
 
@@ -59,6 +60,51 @@ def number_axis(axes: Axes, label: str, log: bool = True) -> None:
         axes.yaxis.set_major_locator(LogLocator(base=10, subs=subs, numticks=12))
         axes.yaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: words.number(value)))
+
+
+#: Accuracies to label on the error scale, where they fit.
+_ACCURACIES = (0.1, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.97, 0.98, 0.985, 0.99, 0.995, 0.999)
+
+
+def accuracy_axis(axes: Axes, label: str, low: float, high: float) -> None:
+    """Make the vertical axis of accuracies (fractions) logarithmic in the error, labelled in percent.
+
+    What matters near 95 % and what happens near 10 % are then both to be seen.
+
+    Args:
+        axes: Axes to set up.
+        label: What the accuracies are.
+        low: Smallest accuracy to be seen.
+        high: Largest accuracy to be seen.
+    """
+    axes.set_yscale("function", functions=(_to_error_scale, _from_error_scale))
+    ends = _to_error_scale(np.array([low, min(high, 0.9995)]))
+    pad = max(0.06 * (ends[1] - ends[0]), 0.02)
+    ends = np.array([ends[0] - pad, ends[1] + pad])
+    axes.set_ylim(*_from_error_scale(ends))
+    inside = [a for a in _ACCURACIES if ends[0] <= _to_error_scale(np.array(a)) <= ends[1]]
+    if len(inside) < 3:
+        step = 0.01 if high - low > 0.02 else 0.005
+        inside = list(np.arange(np.ceil(low / step) * step, high + step / 2, step))
+    gap = 0.075 * (ends[1] - ends[0])
+    shown: list[float] = []
+    for value in inside[::-1]:
+        if not shown or abs(_to_error_scale(np.array(shown[-1])) - _to_error_scale(np.array(value))) > gap:
+            shown.append(float(value))
+    axes.yaxis.set_major_locator(FixedLocator(shown))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{round(100 * value, 2):g}"))
+    axes.set_ylabel(label)
+
+
+def _to_error_scale(accuracy: Array) -> Array:
+    scaled: Array = -np.log10(np.clip(1 - np.asarray(accuracy, dtype=float), 1e-4, None))
+    return scaled
+
+
+def _from_error_scale(scaled: Array) -> Array:
+    accuracy: Array = 1 - 10.0 ** -np.asarray(scaled, dtype=float)
+    return accuracy
 
 
 def percent_axis(axes: Axes, label: str) -> None:

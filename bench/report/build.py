@@ -21,16 +21,16 @@ from bench.results.csv import write_csv
 from bench.results.store import Store
 from bench.results.tables import Tables, tables
 
-#: Section id → heading, what it asks, and the figures that answer it.
+#: Section id, heading, heading in a word, and the figures.
 SECTIONS = (
-    ("accuracy", "Test accuracy", (figures_learning.accuracy,)),
-    ("gap", "Generalisation gap", (figures_learning.gap,)),
-    ("target", "To the target", (figures_cost.to_target,)),
-    ("cost", "Throughput and memory", (figures_cost.throughput, figures_cost.memory)),
-    ("trade-off", "Accuracy against time", (figures_cost.trade_off,)),
-    ("learning-rate", "Best learning rate", (figures_learning.best_rates,)),
-    ("curves", "Learning curves", (figures_learning.learning_curves,)),
-    ("divergence", "Divergence", (figures_learning.divergence,)),
+    ("accuracy", "Test accuracy", "Accuracy", (figures_learning.accuracy,)),
+    ("gap", "Generalisation gap", "Gap", (figures_learning.gap,)),
+    ("target", "To the target", "Target", (figures_cost.to_target,)),
+    ("cost", "Throughput and memory", "Cost", (figures_cost.throughput, figures_cost.memory)),
+    ("trade-off", "Accuracy against time", "Trade-off", (figures_cost.trade_off,)),
+    ("learning-rate", "Best learning rate", "Learning rate", (figures_learning.best_rates,)),
+    ("curves", "Learning curves", "Curves", (figures_learning.learning_curves,)),
+    ("divergence", "Divergence", "Divergence", (figures_learning.divergence,)),
 )
 
 
@@ -79,13 +79,13 @@ def _page(sources: Sources, results: Results, command: str) -> Page:
         for setting in settings
     ]
     sections = []
-    for name, title, makers in SECTIONS:
+    for name, title, short, makers in SECTIONS:
         parts = []
         for scene in scenes:
             plots: list[Plot] = [plot for make in makers if (plot := make(scene))]
             if plots:
                 parts.append(Part(scene, tuple(plots)))
-        sections.append(Section(name, title, tuple(parts)))
+        sections.append(Section(name, title, short, tuple(parts)))
     return Page(sources, results, command, tuple(scenes), tuple(sections))
 
 

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from bench.analysis import descriptions, words
-from bench.report.axes import batch_axis, dodge, hollow_rings, legend, never_band, number_axis, percent_axis
+from bench.report.axes import batch_axis, dodge, hollow_rings, legend, never_band, number_axis, accuracy_axis
 from bench.report.plot import Panel, Plot, Scene, tidy
 from bench.report.style import DASHES, INK, MARKERS, SERIES, canvas, figure_style
 
@@ -70,6 +70,7 @@ def to_target(scene: Scene) -> Plot | None:
         caption,
         tuple(panels),
         tidy(rows, columns),
+        3,
     )
 
 
@@ -140,13 +141,13 @@ def _perfect_scaling(axes: Axes, rows: pd.DataFrame) -> None:
         )
         axes.annotate(
             "perfect scaling",
-            (np.sqrt(first * last), start * first / np.sqrt(first * last)),
-            xytext=(-4, -3),
+            (last, start * first / last),
+            xytext=(7, 3),
             textcoords="offset points",
             fontsize=8.5,
             alpha=0.75,
-            ha="right",
-            va="top",
+            ha="left",
+            va="bottom",
         )
     axes.set_ylim(low, high)
 
@@ -179,7 +180,7 @@ def throughput(scene: Scene) -> Plot | None:
     columns = ["optimizer", "batch_size", "full_batch"]
     for name in ("examples_per_second", "step_ms", "optimizer_step_ms"):
         columns += [name, f"{name}_lo", f"{name}_hi", f"{name}_n"]
-    return Plot(scene.name("throughput"), "Throughput", caption, tuple(panels), tidy(rows, columns))
+    return Plot(scene.name("throughput"), "Throughput", caption, tuple(panels), tidy(rows, columns), 3)
 
 
 def memory(scene: Scene) -> Plot | None:
@@ -312,15 +313,16 @@ def _trade_off_panel(scene: Scene, rows: pd.DataFrame, group: list[str], number:
             _line(axes, x, line["test_accuracy"], index)
             for row in line.itertuples():
                 size = int(row.batch_size)
-                text = "full" if size in scene.full else words.number(size)
+                text = words.short_batch(size, size in scene.full)
                 labels.append((float(row.train_seconds), float(row.test_accuracy), text, index))
         axes.set_xscale("log")
-        axes.margins(x=0.09, y=0.12)
+        axes.margins(x=0.09)
         axes.xaxis.set_major_locator(LogLocator(base=10, subs=(1.0, 2.0, 5.0), numticks=8))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: words.number(value)))
         axes.xaxis.set_minor_locator(NullLocator())
         axes.set_xlabel("training seconds")
-        percent_axis(axes, "test accuracy (%)")
+        shown = rows[["test_accuracy", "test_accuracy_lo", "test_accuracy_hi"]].to_numpy(dtype=float)
+        accuracy_axis(axes, "test accuracy (%)", float(np.nanmin(shown)), float(np.nanmax(shown)))
         legend(figure, group, columns=3)
         figure.draw_without_rendering()
         _place_labels(axes, labels)

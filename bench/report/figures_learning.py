@@ -10,7 +10,16 @@ from matplotlib.ticker import FixedFormatter, FixedLocator, FuncFormatter, NullL
 from bench.analysis import descriptions, words
 from bench.analysis.rules import RULES
 from bench.analysis.study import SETTING
-from bench.report.axes import batch_axis, dodge, hollow_rings, legend, number_axis, percent_axis, spread
+from bench.report.axes import (
+    accuracy_axis,
+    batch_axis,
+    dodge,
+    hollow_rings,
+    legend,
+    number_axis,
+    percent_axis,
+    spread,
+)
 from bench.report.plot import Panel, Plot, Scene, tidy
 from bench.report.style import DASHES, INK, MARKERS, RAMP, SERIES, canvas, figure_style
 
@@ -35,7 +44,7 @@ def _by_rule(scene: Scene, name: str, column: str, title: str, label: str) -> Pl
     if shown.empty:
         return None
     values = seeds.loc[seeds["budget"].isin(list(SHOWN_BUDGETS)) & np.isfinite(seeds[column]), column]
-    limits = _padded(float(values.min()), float(values.max()))
+    limits = (float(values.min()), float(values.max()))
     panels = [
         panel
         for optimizer in scene.optimizers
@@ -96,9 +105,12 @@ def _rule_panel(
             line = means[(means["rule"] == rule) & means[column].notna()].sort_values("batch_size")
             dots = seeds[(seeds["rule"] == rule) & np.isfinite(seeds[column])]
             _series(axes, line, dots, column, index)
-        axes.set_ylim(*limits)
+        if column == "gap":
+            axes.set_ylim(*_padded(*limits))
+            percent_axis(axes, label)
+        else:
+            accuracy_axis(axes, label, *limits)
         batch_axis(axes, sizes, scene.full)
-        percent_axis(axes, label)
         axes.set_title(heading)
         legend(figure, RULES)
         alt = descriptions.by_rule(
@@ -248,7 +260,7 @@ def learning_curves(scene: Scene) -> Plot | None:
     columns = ["optimizer", "batch_size", "lr", "step", "epoch", "examples", "train_seconds", "seeds"]
     for metric in ("train_loss", "val_accuracy", "test_accuracy"):
         columns += [metric, f"{metric}_least", f"{metric}_most"]
-    return Plot(scene.name("curves"), "Learning curves", caption, tuple(panels), tidy(rows, columns))
+    return Plot(scene.name("curves"), "Learning curves", caption, tuple(panels), tidy(rows, columns), 3)
 
 
 def _at_most(sizes: list[int], most: int) -> list[int]:
@@ -294,10 +306,12 @@ def _curve_panel(scene: Scene, rows: pd.DataFrame, optimizer: str, axis: str, sh
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: words.number(value)))
         axes.xaxis.set_minor_locator(NullLocator())
         axes.set_xlabel(CURVE_AXES[axis])
-        percent_axis(axes, "validation accuracy (%)")
+        drawn = rows[rows["step"] > 0]
+        low, high = drawn["val_accuracy_least"].min(), drawn["val_accuracy_most"].max()
+        accuracy_axis(axes, "validation accuracy (%)", float(low), float(high))
         heading = f"{optimizer}, over {CURVE_AXES[axis]}"
         axes.set_title(heading)
-        names = ["full" if size in scene.full else words.number(size) for size in shown]
+        names = [words.short_batch(size, size in scene.full) for size in shown]
         legend(figure, names, RAMP, columns=6 if max(map(len, names)) < 4 and len(names) < 5 else 3)
         alt = f"{optimizer}. " + descriptions.curves(rows, axis, scene.batch)
         return scene.panel(figure, scene.name("curves", optimizer, axis), heading, alt)
@@ -348,7 +362,7 @@ def _map_panel(scene: Scene, rows: pd.DataFrame, optimizer: str) -> Panel:
         labelled = spread(sizes, 9)
         axes.xaxis.set_major_locator(FixedLocator([sizes.index(size) + 0.5 for size in labelled]))
         axes.xaxis.set_major_formatter(
-            FixedFormatter(["full" if size in scene.full else words.number(size) for size in labelled])
+            FixedFormatter([words.short_batch(size, size in scene.full) for size in labelled])
         )
         axes.yaxis.set_major_locator(FixedLocator([place + 0.5 for place in range(len(rates))]))
         axes.yaxis.set_major_formatter(FixedFormatter([words.learning_rate(rate) for rate in rates[::-1]]))

@@ -11,7 +11,7 @@ def write_markdown(page: Page) -> str:
     lines = [f"# Is a bigger batch always better? Sweep {_text(page.sweep)}", ""]
     for scene in page.scenes:
         headline = page.headline(scene)
-        lines += [f"## {_text(page.label(scene))}", "", f"**{_text(headline.answer)}**", ""]
+        lines += [f"## {_text(page.label(scene))}", "", f"**{_text(headline.text)}**", ""]
         for statement in headline.statements:
             tag = f" *({_text(statement.verdict)}: {_text(statement.claim)})*" if statement.claim else ""
             lines.append(

@@ -49,11 +49,13 @@ class Section:
     Attributes:
         name: Id, for links.
         title: Heading.
+        short: The same in a word, for the navigation.
         parts: One per setting that has figures here.
     """
 
     name: str
     title: str
+    short: str
     parts: tuple[Part, ...]
 
 

@@ -43,6 +43,7 @@ class Plot:
         caption: How to read it: what is drawn, intervals, n.
         panels: Drawings.
         table: The data behind it.
+        columns: How many panels stand side by side on a wide page.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Plot:
     caption: str
     panels: tuple[Panel, ...]
     table: pd.DataFrame
+    columns: int = 2
 
 
 @dataclass(frozen=True)

@@ -140,7 +140,10 @@ def verdict_tables(scene: Scene) -> list[Table]:
             rows.append(tuple(cells))
         small, large = (int(mine[f"batch_{end}"].iloc[0]) for end in ("small", "large"))
         heads = tuple(
-            f"{b} ({words.number(at[b])})" if at.get(b, float("nan")) == at.get(b) else b for b in shown
+            f"{b} ({words.seconds(at[b]) if b == 'seconds' else words.number(at[b])})"
+            if at.get(b, float("nan")) == at.get(b)
+            else b
+            for b in shown
         )
         caption = f"{name}: test accuracy at batch {scene.batch(large)} minus batch {scene.batch(small)}"
         tables.append(
