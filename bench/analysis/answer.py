@@ -19,7 +19,8 @@ def short_answer(rows: list[Row], batch: Callable[[float], str], target: str) ->
         target: The target in words.
 
     Returns:
-        The answer in a word or two, the reasons in a sentence, and what is not settled in a sentence (or empty).
+        The answer in a word or two, the reasons in a sentence, and what is not settled in a sentence (or
+        empty).
     """
     by_topic = {
         topic: [row for row in rows if row["topic"] == topic]

@@ -5,7 +5,8 @@ import pandas as pd
 
 from bench.analysis.study import CONDITION, METRICS, POINT, TRIAL, Study
 
-#: Budget → its column in the trials table and in the evaluations. `end` is whatever the run's own budget gave.
+#: Budget → its column in the trials table and in the evaluations. `end` is whatever the run's own budget
+#: gave.
 AXES = {
     "epochs": ("epochs", "epoch"),
     "steps": ("steps", "step"),
@@ -21,8 +22,8 @@ ROUNDING = 1 + 1e-9
 def common_budgets(trials: pd.DataFrame) -> pd.DataFrame:
     """Find the largest budgets that every batch size of a condition reached.
 
-    A batch size has reached what its shortest complete trial reached; batch sizes without a complete trial are
-    left out of the minimum (their diverged trials count as failed at any budget).
+    A batch size has reached what its shortest complete trial reached; batch sizes without a complete trial
+    are left out of the minimum (their diverged trials count as failed at any budget).
 
     Args:
         trials: Columns `POINT`, `status`, `steps`, `epochs`, `examples`, `train_seconds`.
@@ -55,8 +56,9 @@ def cuts(data: Study) -> pd.DataFrame:
     """Cut every trial of a complete cell at every budget: its last evaluation at or before it.
 
     Cells that are not complete are left out: a grid of which a part is missing has no best learning rate.
-    A trial that diverged before the cut is kept and marked: its accuracies are those of the untrained model (0
-    where that was not evaluated), its losses infinite. One that was interrupted before the cut is marked missing.
+    A trial that diverged before the cut is kept and marked: its accuracies are those of the untrained model
+    (0 where that was not evaluated), its losses infinite. One that was interrupted before the cut is marked
+    missing.
 
     Returns:
         Columns `TRIAL`, `budget`, `budget_value` (nan for `end`), `diverged`, `missing`, `step`, `epoch`,

@@ -24,23 +24,23 @@ def largest_against_smallest(outcomes: pd.DataFrame, rates: pd.DataFrame) -> pd.
     """Compare test accuracy at the largest batch size with that at the smallest.
 
     The batch sizes are the extremes of the condition among those with trials. Differences are taken within a
-    seed. Two intervals are given: over seeds (what would change with other seeds, on this very test split), and
-    over seeds and test examples (what would also change with other test examples). The second adds the sampling
-    variance of a difference between two accuracies on the same n examples, (e1 + e2 − d²)/n with error rates e1,
-    e2 and difference d. It is an upper bound, reached when the two models never err on the same example. The
-    verdict on "larger batches generalise worse" uses the second where n is known.
+    seed. Two intervals are given: over seeds (what would change with other seeds, on this very test split),
+    and over seeds and test examples (what would also change with other test examples). The second adds the
+    sampling variance of a difference between two accuracies on the same n examples, (e1 + e2 − d²)/n with
+    error rates e1, e2 and difference d. It is an upper bound, reached when the two models never err on the
+    same example. The verdict on "larger batches generalise worse" uses the second where n is known.
 
     Args:
         outcomes: As `bench.analysis.rules.seed_outcomes` returns.
         rates: As `bench.analysis.rules.rule_rates` returns.
 
     Returns:
-        Columns `CONDITION`, `budget`, `budget_value`, `rule`, `batch_small`, `batch_large`, `lr_small`, `lr_large`,
-        `accuracy_small`, `accuracy_large`, `difference`, `lo`, `hi` (over seeds), `lo_wide`, `hi_wide` (over seeds
-        and test examples), `n` (seed pairs), `n_test`, `diverged_large`, `margin`, `seeds_needed` (for an interval
-        over seeds as narrow as the margin), `resolvable` (whether any number of seeds could make the wide
-        interval that narrow), `verdict` (as `bench.analysis.intervals.verdict`, or "outside the grid"). All
-        accuracies are fractions.
+        Columns `CONDITION`, `budget`, `budget_value`, `rule`, `batch_small`, `batch_large`, `lr_small`,
+        `lr_large`, `accuracy_small`, `accuracy_large`, `difference`, `lo`, `hi` (over seeds), `lo_wide`,
+        `hi_wide` (over seeds and test examples), `n` (seed pairs), `n_test`, `diverged_large`, `margin`,
+        `seeds_needed` (for an interval over seeds as narrow as the margin), `resolvable` (whether any number
+        of seeds could make the wide interval that narrow), `verdict` (as `bench.analysis.intervals.verdict`,
+        or "outside the grid"). All accuracies are fractions.
     """
     cut_at = outcomes[[*CONDITION, "budget", "budget_value"]].drop_duplicates([*CONDITION, "budget"])
     extremes = rates.groupby(CONDITION, as_index=False).agg(
@@ -120,7 +120,8 @@ def _intervals(table: pd.DataFrame) -> None:
     errors = (1 - table["accuracy_small"]) + (1 - table["accuracy_large"])
     sampling = ((errors - table["difference"] ** 2) / table["n_test"]).clip(lower=0).fillna(0.0)
     table["lo"], table["hi"] = table["difference"] - factor * error, table["difference"] + factor * error
-    # The sampling part is known, not estimated from the seeds, so it takes the normal factor, not the t factor.
+    # The sampling part is known, not estimated from the seeds, so it takes the normal factor, not the t
+    # factor.
     wide = np.sqrt((factor * error) ** 2 + 1.96**2 * sampling)
     table["lo_wide"], table["hi_wide"] = table["difference"] - wide, table["difference"] + wide
     table["seeds_needed"] = [

@@ -21,8 +21,8 @@ def trend(label: str, batches: Sequence[str], values: Sequence[float], form: For
         form: Writes a value with its unit.
 
     Returns:
-        A clause such as "sgd falls from 94.1 % at batch 4 to 81.9 % at full (4000)", with the extreme named where
-        it lies between the ends.
+        A clause such as "sgd falls from 94.1 % at batch 4 to 81.9 % at full (4000)", with the extreme named
+        where it lies between the ends.
     """
     known = [
         (batch, float(value)) for batch, value in zip(batches, values, strict=True) if np.isfinite(value)
@@ -50,7 +50,8 @@ def by_rule(rows: pd.DataFrame, column: str, what: str, batches: Sequence[str]) 
     """Describe a panel with one line per learning-rate rule.
 
     Args:
-        rows: Columns `batch_size`, `rule`, `outside`, `column`: one optimizer and budget, ascending batch sizes.
+        rows: Columns `batch_size`, `rule`, `outside`, `column`: one optimizer and budget, ascending batch
+            sizes.
         column: The quantity, a fraction.
         what: Its name.
         batches: Names of the batch sizes of `rows`, ascending.

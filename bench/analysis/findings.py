@@ -39,9 +39,9 @@ def findings(
 
     Returns:
         Columns `CONDITION`, `topic` (speed, steps, time, epochs, equal steps, memory), `claim`, `verdict`,
-        `batch_from`, `batch_to`, `value_from`, `value_to` with `unit`, `effect` with `lo`, `hi` and `effect_unit`
-        ("ratio" or "fraction"), `lo_wide`, `hi_wide` (also over test examples), `n` (seeds), `budget_value`, `note`,
-        `source` (the CSV table the numbers stand in).
+        `batch_from`, `batch_to`, `value_from`, `value_to` with `unit`, `effect` with `lo`, `hi` and
+        `effect_unit` ("ratio" or "fraction"), `lo_wide`, `hi_wide` (also over test examples), `n` (seeds),
+        `budget_value`, `note`, `source` (the CSV table the numbers stand in).
     """
     rows: list[dict[str, Any]] = []
     for row in speeds.to_dict("records"):

@@ -81,8 +81,8 @@ class Mean:
 def mean_interval(values: npt.ArrayLike, confidence: float = CONFIDENCE) -> Mean:
     """Return the mean of independent values with Student's t interval.
 
-    With three seeds the factor is 4.30, not 1.96: the interval is as wide as so few seeds deserve. A bootstrap of
-    three values would be narrower and wrong (it covers about 75 % instead of 95 %).
+    With three seeds the factor is 4.30, not 1.96: the interval is as wide as so few seeds deserve. A
+    bootstrap of three values would be narrower and wrong (it covers about 75 % instead of 95 %).
 
     Args:
         values: One value per seed; those that are not finite are left out.
@@ -175,9 +175,9 @@ def verdict(estimate: float, lo: float, hi: float, margin: float, direction: int
         direction: +1 where the claim says the effect is positive, −1 where negative.
 
     Returns:
-        "supported" (the interval excludes 0 in the claimed direction and the estimate is at least the margin),
-        "refuted" (it excludes 0 the other way and the estimate is at least the margin),
-        "equivalent" (the interval lies inside ±margin), or "inconclusive" (the rest, also without an interval).
+        "supported" (the interval excludes 0 in the claimed direction and the estimate is at least the
+        margin), "refuted" (it excludes 0 the other way and the estimate is at least the margin), "equivalent"
+        (the interval lies inside ±margin), or "inconclusive" (the rest, also without an interval).
     """
     if not all(math.isfinite(value) for value in (estimate, lo, hi)):
         return "inconclusive"

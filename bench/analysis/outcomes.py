@@ -27,8 +27,8 @@ def divergence_map(data: Study, choices: pd.DataFrame) -> pd.DataFrame:
         choices: As `bench.analysis.rules.retuned` returns; those at the runs' own end are marked.
 
     Returns:
-        Columns `POINT`, `lr`, `trials`, `diverged`, `interrupted`, `val_accuracy` (mean of the trials that did
-        not diverge, at the last evaluation; nan where all did), `best` (the re-tuned learning rate).
+        Columns `POINT`, `lr`, `trials`, `diverged`, `interrupted`, `val_accuracy` (mean of the trials that
+        did not diverge, at the last evaluation; nan where all did), `best` (the re-tuned learning rate).
     """
     trials = data.trials
     survived = trials["status"] != "diverged"
@@ -63,8 +63,8 @@ def learning_curves(data: Study, choices: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         Columns `POINT`, `lr`, `step`, `epoch`, `examples`, `train_seconds` (mean over seeds), `seeds`, and
-        `train_loss`, `val_accuracy`, `test_accuracy`, each the mean over seeds with `_least` and `_most`. Only
-        steps at which all seeds that started were still running are averaged.
+        `train_loss`, `val_accuracy`, `test_accuracy`, each the mean over seeds with `_least` and `_most`.
+        Only steps at which all seeds that started were still running are averaged.
     """
     chosen = choices.loc[(choices["budget"] == "end") & ~choices["all_diverged"], [*POINT, "lr"]]
     named = chosen.merge(data.cells[[*POINT, "cell"]], on=POINT)
@@ -101,10 +101,12 @@ def batch_summary(
         memories: As `bench.analysis.speed.memory` returns.
 
     Returns:
-        Columns `POINT`, `full_batch`, `status`, `test_accuracy`, `test_accuracy_lo`, `test_accuracy_hi`, `gap`, `n`,
-        `n_diverged`, `lr`, `edge`, `steps_to_target`, `examples_to_target`, `seconds_to_target` (medians; nan
-        where never reached), `reached`, `seeds` (of the seconds), `examples_per_second`, `peak_mib`,
-        `activation_mib`: one row per cell, also for those that failed.
+        Columns `POINT`, `full_batch`, `status`, `test_accuracy`, `test_accuracy_lo`, `test_accuracy_hi`,
+        `gap`, `n`, `n_diverged`, `lr`, `edge`, `steps_to_target`, `examples_to_target`, `seconds_to_target`
+        (medians; nan where never reached), `reached`, `seeds` (of the seconds), `examples_per_second`,
+        `peak_mib`, `activation_mib`, `most_accurate`, `fewest_steps`, `fewest_examples`, `fewest_seconds`,
+        `highest_throughput` (the best of its condition, by the point estimate): one row per cell, also for
+        those that failed.
     """
     tuned = means[(means["rule"] == "re-tuned") & (means["budget"] == "epochs")]
     columns = [
@@ -131,4 +133,12 @@ def batch_summary(
     table = table.merge(counts, on=POINT, how="left")
     table = table.merge(speeds[[*POINT, "examples_per_second"]], on=POINT, how="left")
     table = table.merge(memories[[*POINT, "peak_mib", "activation_mib"]], on=POINT, how="left")
+    table["most_accurate"] = _is_best(table, "test_accuracy", "max")
+    for name in ("steps_to_target", "examples_to_target", "seconds_to_target"):
+        table[f"fewest_{name.split('_')[0]}"] = _is_best(table, name, "min")
+    table["highest_throughput"] = _is_best(table, "examples_per_second", "max")
     return table.sort_values([*CONDITION, "batch_size"], ignore_index=True)
+
+
+def _is_best(table: pd.DataFrame, column: str, end: str) -> pd.Series:
+    return table[column].notna() & (table[column] == table.groupby(CONDITION)[column].transform(end))

@@ -10,7 +10,8 @@ RULES = ("re-tuned", "fixed", "linear", "sqrt")
 #: Rule → power of B / B_ref that multiplies the reference learning rate.
 EXPONENTS = {"fixed": 0.0, "linear": 1.0, "sqrt": 0.5}
 
-#: Half an octave: a scaled learning rate further outside the grid than this is not answered by any of its rows.
+#: Half an octave: a scaled learning rate further outside the grid than this is not answered by any of its
+#: rows.
 SNAP_OCTAVES = 0.5
 
 
@@ -21,8 +22,9 @@ def learning_rate_scores(cuts: pd.DataFrame) -> pd.DataFrame:
         cuts: As `bench.analysis.budgets.cuts` returns.
 
     Returns:
-        Columns `POINT`, `budget`, `lr`, `val_accuracy`, `val_loss` (means over seeds; diverged trials count with
-        the accuracy of the untrained model and an infinite loss), `seeds`, `diverged` (numbers of trials).
+        Columns `POINT`, `budget`, `lr`, `val_accuracy`, `val_loss` (means over seeds; diverged trials count
+        with the accuracy of the untrained model and an infinite loss), `seeds`, `diverged` (numbers of
+        trials).
     """
     counted = cuts[~cuts["missing"]]
     return counted.groupby([*POINT, "budget", "lr"], as_index=False).agg(
@@ -36,16 +38,16 @@ def learning_rate_scores(cuts: pd.DataFrame) -> pd.DataFrame:
 def retuned(scores: pd.DataFrame) -> pd.DataFrame:
     """Choose the best learning rate of every point and budget, on validation data alone.
 
-    The highest mean validation accuracy wins (lowest mean validation loss where a task has no accuracy); ties go
-    to the lower validation loss, then to the smaller rate. Rates with fewer seeds than others of the cell have
-    no say, unless they all diverged alike.
+    The highest mean validation accuracy wins (lowest mean validation loss where a task has no accuracy); ties
+    go to the lower validation loss, then to the smaller rate. Rates with fewer seeds than others of the cell
+    have no say, unless they all diverged alike.
 
     Args:
         scores: As `learning_rate_scores` returns.
 
     Returns:
-        Columns `POINT`, `budget`, `lr`, `lr_lo`, `lr_hi` (ends of the cell's grid), `edge` (the choice is one of
-        them, and the grid has more than one), `all_diverged`, `val_accuracy`, `val_loss`.
+        Columns `POINT`, `budget`, `lr`, `lr_lo`, `lr_hi` (ends of the cell's grid), `edge` (the choice is one
+        of them, and the grid has more than one), `all_diverged`, `val_accuracy`, `val_loss`.
 
     Source: re-tuning per batch size, Shallue et al., arXiv 1811.03600.
     """
@@ -70,7 +72,8 @@ def reference_batch_sizes(cells: pd.DataFrame) -> pd.DataFrame:
     """Choose the batch size whose best learning rate the rules scale.
 
     The smallest of at least 16 that is complete and not the full batch: small enough that every rule is held
-    against batches far larger, and a size people do train with. Where there is none, the smallest complete one.
+    against batches far larger, and a size people do train with. Where there is none, the smallest complete
+    one.
 
     Args:
         cells: Columns `POINT`, `status`, `full_batch`.
@@ -93,9 +96,9 @@ def rule_rates(scores: pd.DataFrame, references: pd.DataFrame) -> pd.DataFrame:
         references: As `reference_batch_sizes` returns.
 
     Returns:
-        Columns `POINT`, `budget`, `rule`, `reference`, `lr_wanted` (what the rule says), `lr` (the nearest of the
-        grid in octaves; nan where `outside`), `outside` (more than half an octave outside the grid), `edge`,
-        `all_diverged`.
+        Columns `POINT`, `budget`, `rule`, `reference`, `lr_wanted` (what the rule says), `lr` (the nearest of
+        the grid in octaves; nan where `outside`), `outside` (more than half an octave outside the grid),
+        `edge`, `all_diverged`.
 
     Source: linear, arXiv 1706.02677; sqrt, arXiv 1705.08741.
     """
@@ -141,9 +144,9 @@ def seed_outcomes(cuts: pd.DataFrame, rates: pd.DataFrame) -> pd.DataFrame:
         rates: As `rule_rates` returns.
 
     Returns:
-        Columns `POINT`, `budget`, `budget_value`, `rule`, `lr`, `seed`, `diverged`, `step`, `epoch`, `examples`,
-        `train_seconds`, `METRICS`, `gap` (training minus test accuracy; nan for a diverged trial, which has
-        learned nothing to generalise). Rules outside the grid have no row.
+        Columns `POINT`, `budget`, `budget_value`, `rule`, `lr`, `seed`, `diverged`, `step`, `epoch`,
+        `examples`, `train_seconds`, `METRICS`, `gap` (training minus test accuracy; nan for a diverged trial,
+        which has learned nothing to generalise). Rules outside the grid have no row.
     """
     asked = rates.loc[~rates["outside"], [*POINT, "budget", "rule", "lr"]]
     table = asked.merge(cuts[~cuts["missing"]], on=[*POINT, "budget", "lr"])
@@ -163,8 +166,8 @@ def rule_outcomes(outcomes: pd.DataFrame, rates: pd.DataFrame) -> pd.DataFrame:
     Returns:
         Columns `POINT`, `budget`, `rule`, `reference`, `lr_wanted`, `lr`, `outside`, `edge`, `n` (seeds),
         `n_diverged`, `budget_value`, `step`, `epoch`, `train_seconds` (means at the cut), and for
-        `test_accuracy`, `train_accuracy`, `val_accuracy`, `test_loss`, `gap` the mean with `_lo` and `_hi`. A rule
-        outside the grid keeps its row, without numbers.
+        `test_accuracy`, `train_accuracy`, `val_accuracy`, `test_loss`, `gap` the mean with `_lo` and `_hi`. A
+        rule outside the grid keeps its row, without numbers.
     """
     key = [*POINT, "budget", "rule"]
     grouped = outcomes.groupby(key)

@@ -19,8 +19,8 @@ def throughput(cells: pd.DataFrame) -> pd.DataFrame:
         cells: Columns of the exported cells table.
 
     Returns:
-        Columns `POINT`, `full_batch`, and `examples_per_second`, `step_ms`, `optimizer_step_ms`, each with `_lo`,
-        `_hi`, `_n`.
+        Columns `POINT`, `full_batch`, and `examples_per_second`, `step_ms`, `optimizer_step_ms`, each with
+        `_lo`, `_hi`, `_n`.
     """
     columns = [*POINT, "full_batch"]
     for name in ("examples_per_second", "step_ms", "optimizer_step_ms"):
@@ -37,8 +37,9 @@ def memory(cells: pd.DataFrame) -> pd.DataFrame:
         cells: Columns of the exported cells table.
 
     Returns:
-        Columns `POINT`, `full_batch`, `peak_mib` (device memory allocated at peak on CUDA; elsewhere the process's
-        resident peak), `peak_kind` ("allocated" or "resident"), `base_rss_mib`, `step_mib` (what a step holds by
+        Columns `POINT`, `full_batch`, `peak_mib` (device memory allocated at peak on CUDA; elsewhere the
+        process's resident peak), `peak_kind` ("allocated" or "resident"), `base_rss_mib`, `step_mib` (what a
+        step holds by
         count: parameters, gradients, optimizer state, activations), `activation_mib`, `state_mib`.
     """
     known = cells[cells["activation_bytes"].notna()].reset_index(drop=True)
@@ -100,8 +101,8 @@ def speed_summary(cells: pd.DataFrame) -> pd.DataFrame:
     Returns:
         Columns `CONDITION`, `batch_small`, `batch_large`, `eps_small`, `eps_large` (examples per second),
         `eps_ratio` with `eps_ratio_lo`, `eps_ratio_hi` (from the ends of the two intervals), `batch_fastest`,
-        `knee` (examples; nan where the fit has none), `peak_small`, `peak_large` (MiB), `peak_kind`, `activation_small`,
-        `activation_large` (MiB), `step_small`, `step_large` (MiB held by count).
+        `knee` (examples; nan where the fit has none), `peak_small`, `peak_large` (MiB), `peak_kind`,
+        `activation_small`, `activation_large` (MiB), `step_small`, `step_large` (MiB held by count).
     """
     fast, held = throughput(cells), memory(cells)
     rows: list[dict[str, Any]] = []

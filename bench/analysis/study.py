@@ -48,8 +48,8 @@ class Study:
 def study(cells: pd.DataFrame, trials: pd.DataFrame, curves: pd.DataFrame) -> Study:
     """Arrange the exported tables.
 
-    Where several cells share a `POINT` (they differ in something else, such as the schedule), the complete one
-    with the most trials stands for it, and of equals the one with the smallest id.
+    Where several cells share a `POINT` (they differ in something else, such as the schedule), the complete
+    one with the most trials stands for it, and of equals the one with the smallest id.
 
     Args:
         cells: Columns `bench.results.tables.CELL_COLUMNS`.

@@ -15,20 +15,21 @@ MEASURES = {"steps": "steps_to_target", "examples": "examples_to_target", "secon
 def to_target(trials: pd.DataFrame) -> pd.DataFrame:
     """Find, per grid point and measure, the learning rate that reaches the target soonest.
 
-    Per learning rate the median over seeds is taken with trials that never reached the target as infinite, so a
-    median is finite only where more than half of the seeds got there (half, for an even number, is not enough).
-    The smallest median wins; ties go to the rate that more seeds reached the target with, then to the smaller.
-    Choosing the best of several medians is optimistic, alike for all batch sizes with the same grid.
+    Per learning rate the median over seeds is taken with trials that never reached the target as infinite, so
+    a median is finite only where more than half of the seeds got there (half, for an even number, is not
+    enough). The smallest median wins; ties go to the rate that more seeds reached the target with, then to
+    the smaller. Choosing the best of several medians is optimistic, alike for all batch sizes with the same
+    grid.
 
     Args:
         trials: Columns `POINT`, `lr`, `seed`, `status`, `steps_to_target`, `examples_to_target`,
-            `seconds_to_target`; trials of complete cells. Of these, an interrupted trial that had not reached the
-            target is left out.
+            `seconds_to_target`; trials of complete cells. Of these, an interrupted trial that had not reached
+            the target is left out.
 
     Returns:
-        Columns `POINT`, `measure` (steps, examples, seconds), `lr`, `edge`, `median` (nan where never reached),
-        `least`, `most` (range over the seeds that reached it), `reached`, `n` (seeds): one row per point and
-        measure.
+        Columns `POINT`, `measure` (steps, examples, seconds), `lr`, `edge`, `median` (nan where never
+        reached), `least`, `most` (range over the seeds that reached it), `reached`, `n` (seeds): one row per
+        point and measure.
 
     Source: protocol of Shallue et al., arXiv 1811.03600, section 4.
     """
@@ -85,10 +86,10 @@ def scaling(best: pd.DataFrame, choices: pd.DataFrame) -> pd.DataFrame:
         choices: As `bench.analysis.rules.retuned` returns.
 
     Returns:
-        Columns `CONDITION`, `quantity` ("steps to target" or "best learning rate"), `slope`, `lo`, `hi` (of log2 of
-        the quantity on log2 batch size, 95 % t interval), `n` (batch sizes), `n_edge` (best learning rates at the
-        edge of their grid among them), `b_perfect` (largest B with S(B) ≤ 1.2 S(B0) B0/B), `b_max` (smallest B
-        with S(B) ≤ 1.1 min S), both for steps alone.
+        Columns `CONDITION`, `quantity` ("steps to target" or "best learning rate"), `slope`, `lo`, `hi` (of
+        log2 of the quantity on log2 batch size, 95 % t interval), `n` (batch sizes), `n_edge` (best learning
+        rates at the edge of their grid among them), `b_perfect` (largest B with S(B) ≤ 1.2 S(B0) B0/B),
+        `b_max` (smallest B with S(B) ≤ 1.1 min S), both for steps alone.
 
     Source: the three regimes of arXiv 1811.03600; slope −1 is perfect scaling, 0 maximal data parallelism.
     """

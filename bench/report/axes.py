@@ -123,8 +123,25 @@ def dodge(sizes: Sequence[float], index: int, of: int) -> list[float]:
     return [size * 2 ** (step * (index - (of - 1) / 2)) for size in sizes]
 
 
-def legend(figure: Canvas, names: Sequence[str], colours: Sequence[str] = SERIES, columns: int = 4) -> None:
-    """Put a legend above the axes, where it covers no data."""
+#: Dashes of grey guide lines, which are no data.
+GUIDES: tuple[tuple[float, ...], ...] = ((2, 2), (7, 3))
+
+
+def guide(axes: Axes, x: Sequence[float], y: Sequence[float], index: int = 0) -> None:
+    """Draw a grey line that shows a slope to compare with, without changing the limits of the axes."""
+    limits = axes.get_ylim()
+    axes.plot(x, y, color=INK, alpha=0.45, linewidth=1, linestyle=(0, GUIDES[index]), zorder=1)
+    axes.set_ylim(*limits)
+
+
+def legend(
+    figure: Canvas,
+    names: Sequence[str],
+    colours: Sequence[str] = SERIES,
+    columns: int = 4,
+    guides: Sequence[str] = (),
+) -> None:
+    """Put a legend above the axes, where it covers no data; guide lines come last."""
     handles = [
         Line2D(
             [],
@@ -137,10 +154,14 @@ def legend(figure: Canvas, names: Sequence[str], colours: Sequence[str] = SERIES
         )
         for index, name in enumerate(names)
     ]
+    handles += [
+        Line2D([], [], color=INK, alpha=0.45, linewidth=1, linestyle=(0, GUIDES[index]), label=name)
+        for index, name in enumerate(guides)
+    ]
     figure.legend(
         handles=handles,
         loc="outside upper left",
-        ncols=min(columns, len(names)),
+        ncols=min(columns, len(handles)),
         handlelength=2.6,
         columnspacing=1.3,
         borderaxespad=0.2,

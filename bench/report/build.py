@@ -37,9 +37,9 @@ SECTIONS = (
 def build_report(store: Store, out: Path, command: str) -> Path:
     """Write the report of a sweep.
 
-    Two calls on the same records write the same bytes. Nothing is written outside `out`; files of an earlier report
-    there that this one has no more are removed, as its manifest names them. Records that cannot be read are listed in
-    the report.
+    Two calls on the same records write the same bytes. Nothing is written outside `out`; files of an earlier
+    report there that this one has no more are removed, as its manifest names them. Records that cannot be
+    read are listed in the report.
 
     Args:
         store: The sweep.
@@ -158,7 +158,8 @@ class _Files:
         except (OSError, ValueError, KeyError, TypeError):
             return
         for name in known if isinstance(known, dict) else ():
-            # Only what such a report can have written; a manifest from elsewhere must not delete anything else.
+            # Only what such a report can have written; a manifest from elsewhere must not delete anything
+            # else.
             folder, _, file = str(name).rpartition("/")
             if (
                 folder in ("figures", "tables")

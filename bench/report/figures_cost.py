@@ -9,9 +9,18 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from bench.analysis import descriptions, words
-from bench.report.axes import batch_axis, dodge, hollow_rings, legend, never_band, number_axis, accuracy_axis
+from bench.report.axes import (
+    accuracy_axis,
+    batch_axis,
+    dodge,
+    guide,
+    hollow_rings,
+    legend,
+    never_band,
+    number_axis,
+)
 from bench.report.plot import Panel, Plot, Scene, tidy
-from bench.report.style import DASHES, INK, MARKERS, SERIES, canvas, figure_style
+from bench.report.style import DASHES, MARKERS, SERIES, canvas, figure_style
 
 TARGET_LABELS = {
     "steps": "steps to target",
@@ -116,7 +125,7 @@ def _target_panel(
             never_band(axes, x, SERIES[index], MARKERS[index])
         batch_axis(axes, scene.sizes, scene.full)
         axes.set_title(TARGET_LABELS[measure].capitalize(), pad=9)
-        legend(figure, group, columns=3)
+        legend(figure, group, columns=3, guides=["perfect scaling"] if measure == "steps" else ())
         named = rows[rows["optimizer"].isin(group)].sort_values(["optimizer", "batch_size"])
         alt = descriptions.to_target(named, measure, scene.batch)
         return scene.panel(
@@ -126,30 +135,9 @@ def _target_panel(
 
 def _perfect_scaling(axes: Axes, rows: pd.DataFrame) -> None:
     known = rows[rows["median"].notna()]
-    low, high = axes.get_ylim()
-    first = float(known["batch_size"].min())
+    first, last = float(known["batch_size"].min()), float(known["batch_size"].max())
     start = float(known.loc[known["batch_size"] == first, "median"].max())
-    last = min(float(known["batch_size"].max()), first * start / low)
-    if last > first:
-        axes.plot(
-            [first, last],
-            [start, start * first / last],
-            color=INK,
-            alpha=0.35,
-            linewidth=1,
-            linestyle=(0, (2, 2)),
-        )
-        axes.annotate(
-            "perfect scaling",
-            (last, start * first / last),
-            xytext=(7, 3),
-            textcoords="offset points",
-            fontsize=8.5,
-            alpha=0.75,
-            ha="left",
-            va="bottom",
-        )
-    axes.set_ylim(low, high)
+    guide(axes, [first, last], [start, start * first / last])
 
 
 def throughput(scene: Scene) -> Plot | None:
@@ -348,7 +336,7 @@ def _place_labels(axes: Axes, labels: list[tuple[float, float, str, int]]) -> No
             if inside and not any(_overlap(box, other) for other in taken):
                 taken.append(box)
                 at = axes.transData.inverted().transform((cx, cy))
-                axes.text(
+                label = axes.text(
                     at[0],
                     at[1],
                     labels[place][2],
@@ -357,6 +345,7 @@ def _place_labels(axes: Axes, labels: list[tuple[float, float, str, int]]) -> No
                     va="center",
                     color=SERIES[labels[place][3]],
                 )
+                label.set_gid(f"halo-{place}")
                 break
 
 

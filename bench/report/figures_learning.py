@@ -9,14 +9,13 @@ from matplotlib.ticker import FixedFormatter, FixedLocator, FuncFormatter, NullL
 
 from bench.analysis import descriptions, words
 from bench.analysis.rules import RULES
-from bench.analysis.study import SETTING
 from bench.report.axes import (
     accuracy_axis,
     batch_axis,
     dodge,
+    guide,
     hollow_rings,
     legend,
-    number_axis,
     percent_axis,
     spread,
 )
@@ -25,6 +24,8 @@ from bench.report.style import DASHES, INK, MARKERS, RAMP, SERIES, canvas, figur
 
 #: Budgets that get a panel; all five stand in the table.
 SHOWN_BUDGETS = {"epochs": "equal epochs", "steps": "equal steps"}
+#: Slopes to compare the best learning rate with: legend → power of the batch size.
+GUIDE_POWERS = {"linear rule": 1.0, "sqrt rule": 0.5}
 CURVE_AXES = {"epoch": "epochs", "step": "steps", "train_seconds": "training seconds"}
 
 
@@ -127,7 +128,16 @@ def _series(axes: Axes, line: pd.DataFrame, dots: pd.DataFrame, column: str, ind
     colour = SERIES[index]
     x = dodge(list(line["batch_size"]), index, len(RULES))
     shifted = dodge(list(dots["batch_size"]), index, len(RULES))
-    axes.scatter(shifted, dots[column], s=9, color=colour, alpha=0.55, linewidths=0, zorder=2)
+    # Beside their interval, so that neither hides the other.
+    axes.scatter(
+        [value * 2**0.055 for value in shifted],
+        dots[column],
+        s=11,
+        color=colour,
+        alpha=0.75,
+        linewidths=0,
+        zorder=2,
+    )
     middle = line[column].to_numpy(dtype=float)
     axes.vlines(
         x, line[f"{column}_lo"], line[f"{column}_hi"], color=colour, linewidth=1.1, alpha=0.8, zorder=2
@@ -186,7 +196,7 @@ def best_rates(scene: Scene) -> Plot | None:
             _guides(axes, part)
             batch_axis(axes, scene.sizes, scene.full)
             _octave_axis(axes)
-            legend(figure, group, columns=3)
+            legend(figure, group, columns=3, guides=list(GUIDE_POWERS))
             alt = descriptions.by_optimizer(
                 part, "lr", "Best learning rate at equal epochs", words.learning_rate, scene.batch
             )
@@ -194,8 +204,8 @@ def best_rates(scene: Scene) -> Plot | None:
                 scene.panel(figure, scene.name("best-learning-rate", number or ""), "Best learning rate", alt)
             )
     caption = (
-        "The learning rate with the best mean validation accuracy at equal epochs. Rings: at the edge of the grid. The "
-        "grey guides rise as the linear and the sqrt rule would, from the middle of the data at the smallest batch size."
+        "The learning rate with the best mean validation accuracy at equal epochs. Rings: at the edge of the grid. The grey "
+        "guides rise as the linear and the sqrt rule would."
     )
     columns = ["optimizer", "batch_size", "budget", "lr", "edge"]
     return Plot(
@@ -204,29 +214,10 @@ def best_rates(scene: Scene) -> Plot | None:
 
 
 def _guides(axes: Axes, rows: pd.DataFrame) -> None:
-    low, high = axes.get_ylim()
     first, last = float(rows["batch_size"].min()), float(rows["batch_size"].max())
-    if last <= first:
-        return
-    middle = float(2 ** np.log2(rows.loc[rows["batch_size"] == first, "lr"].to_numpy(dtype=float)).mean())
-    for power, text in ((1.0, "linear"), (0.5, "sqrt")):
-        # Clipped to the frame by hand, so that the label stands at the visible end.
-        end = min(last, first * (high / middle) ** (1 / power))
-        top = middle * (end / first) ** power
-        axes.plot(
-            [first, end], [middle, top], color=INK, alpha=0.35, linewidth=1, linestyle=(0, (2, 2)), zorder=1
-        )
-        axes.annotate(
-            text,
-            (end, top),
-            xytext=(-5, -1),
-            textcoords="offset points",
-            ha="right",
-            va="top",
-            fontsize=8.5,
-            alpha=0.75,
-        )
-    axes.set_ylim(low, high)
+    lowest = float(rows.loc[rows["batch_size"] == first, "lr"].min())
+    for index, power in enumerate(GUIDE_POWERS.values()):
+        guide(axes, [first, last], [lowest, lowest * (last / first) ** power], index)
 
 
 def _octave_axis(axes: Axes) -> None:
@@ -329,8 +320,7 @@ def divergence(scene: Scene) -> Plot | None:
     ]
     caption = (
         "Colour and number: mean validation accuracy (%) of the trials that did not diverge, at the end of the run. "
-        "Hatched: trials diverged (a fraction gives how many of the cell's seeds, where not all). Framed: the re-tuned "
-        "learning rate. Empty: no trial, because the cell failed or the rate is not in its grid."
+        "Hatched: trials diverged (−2 beside a number: two of them did). Framed in red: the re-tuned learning rate. Empty: no trial, because the cell failed or the rate is not in its grid."
     )
     columns = ["optimizer", "batch_size", "lr", "trials", "diverged", "interrupted", "val_accuracy", "best"]
     return Plot(scene.name("divergence"), "Divergence map", caption, tuple(panels), tidy(rows, columns))
@@ -347,18 +337,18 @@ def _map_panel(scene: Scene, rows: pd.DataFrame, optimizer: str) -> Panel:
         axes = figure.add_subplot()
         axes.grid(visible=False)
         sns.heatmap(
-            100 * grid,
+            -np.log10((1 - grid).clip(lower=1e-4)),
             ax=axes,
             cmap="cividis",
             cbar=False,
-            annot=True,
-            fmt=".0f",
+            annot=_map_labels(rows, grid),
+            fmt="",
             annot_kws={"fontsize": 8.5},
             linewidths=0,
         )
         for row in rows.itertuples():
             place = (sizes.index(int(row.batch_size)), len(rates) - 1 - rates.index(float(row.lr)))
-            _map_marks(axes, place, int(row.diverged), int(row.trials), bool(row.best))
+            _map_marks(axes, place, int(row.diverged), bool(row.best))
         labelled = spread(sizes, 9)
         axes.xaxis.set_major_locator(FixedLocator([sizes.index(size) + 0.5 for size in labelled]))
         axes.xaxis.set_major_formatter(
@@ -374,15 +364,18 @@ def _map_panel(scene: Scene, rows: pd.DataFrame, optimizer: str) -> Panel:
         return scene.panel(figure, scene.name("divergence", optimizer), optimizer, alt)
 
 
-def _map_marks(axes: Axes, place: tuple[int, int], diverged: int, trials: int, best: bool) -> None:
+def _map_labels(rows: pd.DataFrame, grid: pd.DataFrame) -> pd.DataFrame:
+    labels = grid.map(lambda value: f"{100 * value:.0f}" if np.isfinite(value) else "")
+    for row in rows[(rows["diverged"] > 0) & (rows["diverged"] < rows["trials"])].itertuples():
+        labels.loc[row.lr, row.batch_size] += f" −{row.diverged}"
+    return labels
+
+
+def _map_marks(axes: Axes, place: tuple[int, int], diverged: int, best: bool) -> None:
     x, y = place
     if diverged:
         axes.add_patch(
-            Rectangle((x, y), 1, 1, fill=False, hatch="////", linewidth=0, edgecolor=INK, alpha=0.35)
-        )
-    if 0 < diverged < trials:
-        axes.text(
-            x + 0.96, y + 0.04, f"{diverged}/{trials}", fontsize=6, ha="right", va="top", color="#ffffff"
+            Rectangle((x, y), 1, 1, fill=False, hatch="////", linewidth=0.4, edgecolor=INK, alpha=0.6)
         )
     if best:
         axes.add_patch(

@@ -17,7 +17,7 @@ from bench.analysis.study import SPLITS, data_set
 from bench.report.plot import Plot, Scene
 from bench.report.reproduce import Recipe, cell_command, recipes
 from bench.report.sources import Sources, portable
-from bench.report.style import theme_variables
+from bench.report.style import HALO, theme_variables
 from bench.report.view import (
     Mirror,
     Table,
@@ -106,7 +106,7 @@ class Page:
         """How many cells there are, by status."""
         statuses = Counter(str(record.status) for record, _ in self.sources.pairs)
         statuses["unreadable"] = len(self.sources.unreadable)
-        trials = int(len(self.results.study.trials))
+        trials = len(self.results.study.trials)
         diverged = int((self.results.study.trials["status"] == "diverged").sum())
         named = [f"{number} {status}" for status, number in sorted(statuses.items()) if number]
         return (
@@ -213,7 +213,7 @@ def render_html(page: Page) -> str:
     )
     return environment.get_template("index.html.j2").render(
         page=page,
-        style=Markup(style),
+        style=Markup(style + HALO),
         drawing=lambda panel: Markup(panel.drawing.inline),
         data_table=data_table,
     )

@@ -1,7 +1,8 @@
 """How figures look: one palette safe for colour-blind readers, markers and dashes beside it, light and dark.
 
-Figures are drawn once. Ink and series colours are sentinels that `svg` replaces: in the page by CSS variables, so
-that both themes share one drawing; in the file of its own by fixed colours with a small style of both themes.
+Figures are drawn once. Ink and series colours are sentinels that `svg` replaces: in the page by CSS
+variables, so that both themes share one drawing; in the file of its own by fixed colours with a small style
+of both themes.
 """
 
 import html
@@ -71,6 +72,10 @@ _SETTINGS = {
     "xtick.labelsize": 9.5,
     "ytick.labelsize": 9.5,
 }
+
+
+#: Labels that stand on data get a rim of the background's colour.
+HALO = "[id*='-halo-'] text{paint-order:stroke;stroke:var(--paper);stroke-width:3px}"
 
 
 @contextmanager
@@ -163,6 +168,6 @@ def _themed(body: str) -> str:
 def _file_style() -> str:
     light, dark = theme_variables(dark=False), theme_variables(dark=True)
     return (
-        f"svg{{color:#1d2126;background:#fdfdfc;--paper:#fdfdfc;{light}}}"
+        f"{HALO}svg{{color:#1d2126;background:#fdfdfc;--paper:#fdfdfc;{light}}}"
         f"@media(prefers-color-scheme:dark){{svg{{color:#d9dde1;background:#14171a;--paper:#14171a;{dark}}}}}"
     )

@@ -81,7 +81,10 @@ def batch_table(scene: Scene) -> Table:
     )
     columns += ("examples/s", "peak memory", "best learning rate")
     return Table(
-        "Re-tuned learning rate; accuracy and gap at equal epochs", columns, tuple(groups), "summary.csv"
+        "Re-tuned learning rate, accuracy and gap at equal epochs. ± is half the 95 % interval over seeds, ★ the best of an optimizer",
+        columns,
+        tuple(groups),
+        "summary.csv",
     )
 
 
@@ -97,22 +100,22 @@ def _batch_row(scene: Scene, row: dict[Any, Any]) -> tuple[Cell, ...]:
     count = f"{round(row['reached'])} of {round(row['seeds'])} seeds" if row["seeds"] == row["seeds"] else ""
     target = [
         Cell(
-            "never" if never else form(row[name]),
+            "never" if never else form(row[f"{measure}_to_target"]),
             count if never or row["reached"] < row["seeds"] else "",
-            "dim" * never,
+            "dim" if never else "best" if row[f"fewest_{measure}"] else "",
         )
-        for name, form in (
-            ("steps_to_target", words.count),
-            ("examples_to_target", words.number),
-            ("seconds_to_target", words.seconds),
-        )
+        for measure, form in (("steps", words.count), ("examples", words.number), ("seconds", words.seconds))
     ]
     return (
         head,
-        Cell(words.percent(row["test_accuracy"], digits), lost or spread, "bad" if lost else ""),
+        Cell(
+            words.percent(row["test_accuracy"], digits),
+            lost or spread,
+            "bad" if lost else "best" if row["most_accurate"] else "",
+        ),
         Cell(words.percentage_points(row["gap"], digits)),
         *target,
-        Cell(words.number(row["examples_per_second"])),
+        Cell(words.number(row["examples_per_second"]), "", "best" if row["highest_throughput"] else ""),
         Cell(words.mebibytes(row["peak_mib"])),
         Cell(
             words.learning_rate(row["lr"]), "edge of grid" if row["edge"] is True or row["edge"] == 1 else ""

@@ -19,9 +19,9 @@ def csv_safe(value: object) -> object:
 def write_csv(frame: pd.DataFrame, path: Path) -> None:
     """Write a table as UTF-8 CSV, the same bytes for the same table on every platform.
 
-    Floats keep every digit (the shortest text that reads back equal), missing values are empty, lines end with
-    a single line feed. Numbers stay numbers; text goes through `csv_safe`. Columns that count (`WHOLE`) are
-    written as whole numbers even where something is missing in them.
+    Floats keep every digit (the shortest text that reads back equal), missing values are empty, lines end
+    with a single line feed. Numbers stay numbers; text goes through `csv_safe`. Columns that count (`WHOLE`)
+    are written as whole numbers even where something is missing in them.
 
     Args:
         frame: The table; its index is not written.

@@ -1,7 +1,8 @@
 """Made-up sweeps in the real record format, for tests of analysis and report alone.
 
-Learning curves follow a simple law (progress with learning rate × steps, a noise floor with learning rate over
-batch size, divergence above a cap), so the effects to be found are known. Nothing in the package imports this.
+Learning curves follow a simple law (progress with learning rate × steps, a noise floor with learning rate
+over batch size, divergence above a cap), so the effects to be found are known. Nothing in the package imports
+this.
 """
 
 import hashlib
