@@ -74,7 +74,8 @@ def _against_accuracy(rows: list[Row], unit: str) -> str:
     points = sorted(-100 * float(row["effect"]) for row in worse)
     low, high = (words.number(value, 2) for value in (points[0], points[-1]))
     span = low if low == high else f"{low} to {high}"
-    return f"at equal {unit} the largest ends {span} points of test accuracy below the smallest{_who(worse, rows)}"
+    who = _who(worse, rows)
+    return f"at equal {unit} the largest ends {span} points of test accuracy below the smallest{who}"
 
 
 def _who(some: list[Row], everyone: list[Row]) -> str:

@@ -6,7 +6,7 @@ import pandas as pd
 from bench.analysis.budgets import BUDGETS
 from bench.analysis.intervals import seeds_needed, t_factors, verdict
 from bench.analysis.rules import RULES
-from bench.analysis.study import CONDITION, POINT, data_set, examples_in_test
+from bench.analysis.study import CONDITION, POINT, data_set, examples_in_test, records
 
 #: Margins declared before looking, as fractions: smaller differences do not matter.
 ACCURACY_MARGIN = {"mnist": 0.001}
@@ -56,8 +56,10 @@ def largest_against_smallest(outcomes: pd.DataFrame, rates: pd.DataFrame) -> pd.
     table["margin"] = table["task"].map(accuracy_margin).astype(float)
     _intervals(table)
     table["verdict"] = [
-        verdict(row.difference, row.lo_wide, row.hi_wide, row.margin, -1) if row.n else "outside the grid"
-        for row in table.itertuples()
+        verdict(row["difference"], row["lo_wide"], row["hi_wide"], row["margin"], -1)
+        if row["n"]
+        else "outside the grid"
+        for row in records(table)
     ]
     columns = [
         *CONDITION,

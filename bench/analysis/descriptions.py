@@ -58,7 +58,7 @@ def by_rule(rows: pd.DataFrame, column: str, what: str, batches: Sequence[str]) 
     """
     clauses, lost = [], []
     for rule, group in rows.groupby("rule", sort=False):
-        values = group.sort_values("batch_size")[column].to_numpy(dtype=float)
+        values = group.sort_values("batch_size")[column].astype(float).tolist()
         clauses.append(trend(f"{rule}", batches, values, words.percent))
         if outside := int(group["outside"].sum()):
             lost.append(f"{rule} {outside}")
@@ -149,7 +149,8 @@ def trade_off(rows: pd.DataFrame, name: Callable[[int], str]) -> str:
     for optimizer, group in rows.groupby("optimizer"):
         first, last = group.iloc[0], group.iloc[-1]
         clauses.append(
-            f"{optimizer} goes from {words.percent(first['test_accuracy'])} in {words.seconds(first['train_seconds'])} "
+            f"{optimizer} goes from {words.percent(first['test_accuracy'])} in "
+            f"{words.seconds(first['train_seconds'])} "
             f"at batch {name(first['batch_size'])} to {words.percent(last['test_accuracy'])} in "
             f"{words.seconds(last['train_seconds'])} at batch {name(last['batch_size'])}"
         )

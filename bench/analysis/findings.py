@@ -8,7 +8,7 @@ import pandas as pd
 
 from bench.analysis.comparisons import STEPS_MARGIN, TIME_MARGIN
 from bench.analysis.intervals import mean_interval, verdict
-from bench.analysis.study import CONDITION, select
+from bench.analysis.study import CONDITION, records, select
 
 MEMORY_MARGIN = 0.01
 
@@ -44,7 +44,7 @@ def findings(
         `budget_value`, `note`, `source` (the CSV table the numbers stand in).
     """
     rows: list[dict[str, Any]] = []
-    for row in speeds.to_dict("records"):
+    for row in records(speeds):
         keys = {name: row[name] for name in CONDITION}
         rows += [keys | found for found in (_speed(row), _memory(row)) if found]
     for key, group in targets.groupby(CONDITION):
@@ -55,9 +55,7 @@ def findings(
             if (found := _target(keys, group, seeds, measure))
         ]
     tuned = comparisons[(comparisons["rule"] == "re-tuned") & comparisons["budget"].isin(["epochs", "steps"])]
-    rows += [
-        {name: row[name] for name in CONDITION} | _generalisation(row) for row in tuned.to_dict("records")
-    ]
+    rows += [{name: row[name] for name in CONDITION} | _generalisation(row) for row in records(tuned)]
     table = pd.DataFrame(rows).reindex(columns=COLUMNS)
     return table.sort_values([*CONDITION, "topic"], ignore_index=True)
 
@@ -120,7 +118,7 @@ def _target(
     if len(rows) < 2 or reached.empty:
         return None
     largest = rows.iloc[-1]
-    best = reached.loc[reached["median"].idxmin()]
+    best = reached.iloc[int(reached["median"].argmin())]
     is_best = best["batch_size"] == largest["batch_size"]
     other = reached.iloc[0] if is_best else best
     values = select(seeds, **keys, measure=measure).pivot(index="seed", columns="batch_size", values="value")

@@ -1,4 +1,4 @@
-"""The headline: "is a bigger batch always better?", answered in sentences whose numbers are rows of `findings`."""
+"""The headline: "is a bigger batch always better?" in sentences whose numbers are rows of `findings`."""
 
 import math
 from collections.abc import Callable
@@ -158,7 +158,8 @@ class _Speaker:
         return (
             f"From {self.batch(row['batch_from'])} to {self.batch(row['batch_to'])}, throughput goes from "
             f"{words.number(row['value_from'])} to {words.number(row['value_to'])} examples/s "
-            f"({words.ratio(row['effect'])}, interval {words.number(row['lo'])} to {words.number(row['hi'])}).{half}"
+            f"({words.ratio(row['effect'])}, interval {words.number(row['lo'])} to "
+            f"{words.number(row['hi'])}).{half}"
         )
 
     def time(self, row: Row) -> str:
@@ -171,26 +172,30 @@ class _Speaker:
             )
         if row["note"] == "largest is best":
             return (
-                f"The largest batch, {largest.removeprefix('batch ')}, reached {self.target} first, in {words.seconds(row['value_to'])} of "
+                f"The largest batch, {largest.removeprefix('batch ')}, reached {self.target} first, "
+                f"in {words.seconds(row['value_to'])} of "
                 f"training; {best} took {words.seconds(row['value_from'])}{self._interval(row)}."
             )
         return (
             f"{first} reached {self.target} first, in {words.seconds(row['value_from'])} of training; "
-            f"{largest} took {words.seconds(row['value_to'])}, {words.ratio(row['effect'])}{self._interval(row)}."
+            f"{largest} took {words.seconds(row['value_to'])}, "
+            f"{words.ratio(row['effect'])}{self._interval(row)}."
         )
 
     def _interval(self, row: Row) -> str:
         if not math.isfinite(row["lo"]):
             return ""
         # A ratio on few seeds can have an interval over orders of magnitude; three digits would be pretence.
-        return f" (interval {words.number(row['lo'], 2)} to {words.number(row['hi'], 2)}, {round(row['n'])} seeds)"
+        ends = f"{words.number(row['lo'], 2)} to {words.number(row['hi'], 2)}"
+        return f" (interval {ends}, {round(row['n'])} seeds)"
 
     def generalisation(self, row: Row) -> str:
         unit = "epochs" if row["topic"] == "epochs" else "steps"
         digits = 2 if examples_in_test(self.setting["task"]) == 10_000 else 1
         n_test = examples_in_test(self.setting["task"])
         wide = (
-            f"; {words.points_interval(row['lo_wide'], row['hi_wide'], digits)} if the {words.count(n_test)} test "
+            f"; {words.points_interval(row['lo_wide'], row['hi_wide'], digits)} if the "
+            f"{words.count(n_test)} test "
             "examples count as a sample too"
             if n_test
             else ""
@@ -206,38 +211,39 @@ class _Speaker:
             f"{words.percent(row['value_to'], digits)} at {self.batch(row['batch_to'])} and "
             f"{words.percent(row['value_from'], digits)} at {self.batch(row['batch_from'])}: "
             f"{words.percentage_points(row['effect'], digits)} "
-            f"{words.points_interval(row['lo'], row['hi'], digits)} over {round(row['n'])} seeds{wide}: {meaning}."
+            f"{words.points_interval(row['lo'], row['hi'], digits)} over {round(row['n'])} "
+            f"seeds{wide}: {meaning}."
         )
 
     def memory(self, row: Row) -> str:
         return (
             f"From {self.batch(row['batch_from'])} to {self.batch(row['batch_to'])}, what a step has to hold "
-            f"(parameters, gradients, optimizer state, activations) grows from {words.mebibytes(row['value_from'])} to "
+            "(parameters, gradients, optimizer state, activations) grows from "
+            f"{words.mebibytes(row['value_from'])} to "
             f"{words.mebibytes(row['value_to'])} ({words.ratio(row['effect'])})."
         )
 
     def together(self, topic: str, rows: list[Row]) -> str:
-        known = [row for row in rows if math.isfinite(row["effect"])]
-        low = min(known, key=lambda row: float(row["effect"]), default=None)
-        high = max(known, key=lambda row: float(row["effect"]), default=None)
-        if low is None or high is None:
-            return self._time_together(rows, None, None)
         if topic == "time":
-            return self._time_together(rows, low, high)
+            return self._time_together(rows)
+        low = min(rows, key=lambda row: float(row["effect"]))
+        high = max(rows, key=lambda row: float(row["effect"]))
         if topic in ("epochs", "equal steps"):
             return self._generalisation_together(rows, low, high)
-        span = f"{words.ratio(low['effect'])} ({low['optimizer']}) to {words.ratio(high['effect'])} ({high['optimizer']})"
+        ends = [f"{words.ratio(row['effect'])} ({row['optimizer']})" for row in (low, high)]
+        span = " to ".join(ends)
         if topic == "speed":
             return f"The largest batch handles {span} as many examples per second as the smallest."
         return f"A step at the largest batch has to hold {span} the memory of one at the smallest."
 
-    def _time_together(self, rows: list[Row], low: Row | None, high: Row | None) -> str:
+    def _time_together(self, rows: list[Row]) -> str:
         won = [str(row["optimizer"]) for row in rows if row["note"] == "largest is best"]
         never = [str(row["optimizer"]) for row in rows if row["note"] == "never reached"]
         lost = [row for row in rows if row["note"] != "largest is best"]
         sizes = sorted({int(row["batch_from"]) for row in lost})
         best = [
-            f"{self.batch(size)} ({words.listing([str(row['optimizer']) for row in lost if row['batch_from'] == size])})"
+            f"{self.batch(size)} "
+            f"({words.listing([str(row['optimizer']) for row in lost if row['batch_from'] == size])})"
             for size in sizes
         ]
         parts = []
@@ -250,7 +256,8 @@ class _Speaker:
             low = min(slower, key=lambda row: float(row["effect"]))
             high = max(slower, key=lambda row: float(row["effect"]))
             parts.append(
-                f"The largest took {words.ratio(low['effect'])} ({low['optimizer']}) to {words.ratio(high['effect'])} "
+                f"The largest took {words.ratio(low['effect'])} ({low['optimizer']}) to "
+                f"{words.ratio(high['effect'])} "
                 f"({high['optimizer']}) of its time."
             )
         elif slower:

@@ -1,5 +1,7 @@
 """What became of every cell and trial: learning curves, the divergence map, and what failed."""
 
+from typing import Literal
+
 import numpy as np
 import pandas as pd
 
@@ -140,5 +142,7 @@ def batch_summary(
     return table.sort_values([*CONDITION, "batch_size"], ignore_index=True)
 
 
-def _is_best(table: pd.DataFrame, column: str, end: str) -> pd.Series:
-    return table[column].notna() & (table[column] == table.groupby(CONDITION)[column].transform(end))
+def _is_best(table: pd.DataFrame, column: str, end: Literal["min", "max"]) -> "pd.Series[bool]":
+    grouped = table.groupby(CONDITION)[column]
+    best = grouped.transform("min") if end == "min" else grouped.transform("max")
+    return table[column].notna() & (table[column] == best)

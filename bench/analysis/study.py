@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -120,6 +121,11 @@ def select(frame: pd.DataFrame, **keys: object) -> pd.DataFrame:
     for name, value in keys.items():
         keep &= (frame[name] == value).to_numpy(dtype=bool)
     return frame[keep]
+
+
+def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return the rows as dictionaries, column → value."""
+    return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
 
 
 def data_set(task: str) -> str:

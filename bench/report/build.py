@@ -12,11 +12,11 @@ from bench.analysis.outcomes import unfinished_cells
 from bench.analysis.results import Results, analyse
 from bench.analysis.study import SETTING
 from bench.report import figures_cost, figures_learning
+from bench.report.evidence import audit_frame, environment_frame
 from bench.report.markdown import write_markdown
 from bench.report.page import Page, Part, Section, render_html
 from bench.report.plot import Plot, Scene
 from bench.report.sources import Sources, read_sources
-from bench.report.view import audit_frame, environment_frame
 from bench.results.csv import write_csv
 from bench.results.store import Store
 from bench.results.tables import Tables, tables

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from bench.analysis import descriptions, words
+from bench.analysis.study import records
 from bench.report.axes import (
     accuracy_axis,
     batch_axis,
@@ -66,10 +67,14 @@ def to_target(scene: Scene) -> Plot | None:
     ]
     counts = words.listing([str(count) for count in sorted({int(count) for count in rows["n"]})])
     caption = (
-        f"Lines join medians over seeds (n = {counts}), each at the learning rate with the smallest median; bars span the "
-        "seeds that got there, small dots are seeds. Hollow marks on the upper rim: the median seed never reached the "
-        "target within its budget. Rings: that learning rate is at the edge of its grid. The target counts as reached "
-        "at the first evaluation strictly past it. The grey guide falls as perfect scaling would: twice the batch, half "
+        f"Lines join medians over seeds (n = {counts}), each at the learning rate with the smallest "
+        "median; bars span the "
+        "seeds that got there, small dots are seeds. Hollow marks on the upper rim: the median seed "
+        "never reached the "
+        "target within its budget. Rings: that learning rate is at the edge of its grid. The target "
+        "counts as reached "
+        "at the first evaluation strictly past it. The grey guide falls as perfect scaling would: "
+        "twice the batch, half "
         "the steps."
     )
     columns = ["optimizer", "batch_size", "measure", "lr", "edge", "median", "least", "most", "reached", "n"]
@@ -162,8 +167,10 @@ def throughput(scene: Scene) -> Plot | None:
     ]
     windows = words.listing([str(n) for n in sorted({int(n) for n in rows["examples_per_second_n"]})])
     caption = (
-        f"Medians of {windows} timing windows of single-trial training steps, measured apart from convergence; bars are "
-        "distribution-free intervals of the median. A step is fetching the batch, forward, backward and update."
+        f"Medians of {windows} timing windows of single-trial training steps, measured apart from "
+        "convergence; bars are "
+        "distribution-free intervals of the median. A step is fetching the batch, forward, backward "
+        "and update."
     )
     columns = ["optimizer", "batch_size", "full_batch"]
     for name in ("examples_per_second", "step_ms", "optimizer_step_ms"):
@@ -192,8 +199,10 @@ def memory(scene: Scene) -> Plot | None:
         if rows[column].notna().any()
     ]
     caption = (
-        "Left: parameters, gradients, optimizer state and what autograd keeps for the backward pass, counted exactly. "
-        f"Right: {title}, measured while stepping; it includes the interpreter, the libraries and the data where it is "
+        "Left: parameters, gradients, optimizer state and what autograd keeps for the backward pass, "
+        "counted exactly. "
+        f"Right: {title}, measured while stepping; it includes the interpreter, the libraries and the "
+        "data where it is "
         "the process's. Lines of optimizers with equal state coincide."
     )
     columns = ["optimizer", "batch_size", "full_batch", "peak_mib", "peak_kind", "base_rss_mib", "step_mib"]
@@ -263,8 +272,10 @@ def trade_off(scene: Scene) -> Plot | None:
         if rows["optimizer"].isin(group).any()
     ]
     caption = (
-        "Each mark is a batch size at its re-tuned learning rate after equal epochs: mean over seeds of training seconds "
-        "(no evaluation in it) and of test accuracy, bars the 95 % t interval of the mean. Up and left is better. Trials "
+        "Each mark is a batch size at its re-tuned learning rate after equal epochs: mean over seeds "
+        "of training seconds "
+        "(no evaluation in it) and of test accuracy, bars the 95 % t interval of the mean. Up and "
+        "left is better. Trials "
         "are trained together where that is faster, so seconds compare within this report only."
     )
     columns = [
@@ -299,10 +310,10 @@ def _trade_off_panel(scene: Scene, rows: pd.DataFrame, group: list[str], number:
                 alpha=0.6,
             )
             _line(axes, x, line["test_accuracy"], index)
-            for row in line.itertuples():
-                size = int(row.batch_size)
+            for row in records(line):
+                size = int(row["batch_size"])
                 text = words.short_batch(size, size in scene.full)
-                labels.append((float(row.train_seconds), float(row.test_accuracy), text, index))
+                labels.append((float(row["train_seconds"]), float(row["test_accuracy"]), text, index))
         axes.set_xscale("log")
         axes.margins(x=0.09)
         axes.xaxis.set_major_locator(LogLocator(base=10, subs=(1.0, 2.0, 5.0), numticks=8))
@@ -319,7 +330,7 @@ def _trade_off_panel(scene: Scene, rows: pd.DataFrame, group: list[str], number:
 
 
 def _place_labels(axes: Axes, labels: list[tuple[float, float, str, int]]) -> None:
-    """Name the batch sizes beside their marks, leaving out what would overlap; the ends of a path come first."""
+    """Name the batch sizes beside their marks where that overlaps nothing; the ends of a path come first."""
     marks = [tuple(axes.transData.transform((x, y))) for x, y, _, _ in labels]
     taken = [(x - 4, y - 4, x + 4, y + 4) for x, y in marks]
     frame = axes.get_window_extent()

@@ -9,6 +9,7 @@ from matplotlib.ticker import FixedFormatter, FixedLocator, FuncFormatter, NullL
 
 from bench.analysis import descriptions, words
 from bench.analysis.rules import RULES
+from bench.analysis.study import records
 from bench.report.axes import (
     accuracy_axis,
     batch_axis,
@@ -67,10 +68,14 @@ def _by_rule(scene: Scene, name: str, column: str, title: str, label: str) -> Pl
     counts = sorted({int(count) for count in shown["n"]})
     references = words.listing([str(size) for size in sorted({int(size) for size in shown["reference"]})])
     caption = (
-        f"Lines join means over seeds (n = {words.listing([str(count) for count in counts])}); bars are 95 % t intervals "
-        "of the mean over seeds, small dots the seeds. Rings: the learning rate is at the edge of its grid, a better one "
-        f"may lie beyond. The rules scale the best learning rate at batch {references} (the smallest batch of at least "
-        "16), snapped to the octave grid; a rule is not drawn where it asks for a rate more than half an octave outside "
+        f"Lines join means over seeds (n = {words.listing([str(count) for count in counts])}); bars "
+        "are 95 % t intervals "
+        "of the mean over seeds, small dots the seeds. Rings: the learning rate is at the edge of "
+        "its grid, a better one "
+        f"may lie beyond. The rules scale the best learning rate at batch {references} (the smallest "
+        "batch of at least "
+        "16), snapped to the octave grid; a rule is not drawn where it asks for a rate more than "
+        "half an octave outside "
         "the grid. Diverged trials count with the accuracy of the untrained model"
         + ("." if column == "test_accuracy" else " and have no gap.")
     )
@@ -204,7 +209,8 @@ def best_rates(scene: Scene) -> Plot | None:
                 scene.panel(figure, scene.name("best-learning-rate", number or ""), "Best learning rate", alt)
             )
     caption = (
-        "The learning rate with the best mean validation accuracy at equal epochs. Rings: at the edge of the grid. The grey "
+        "The learning rate with the best mean validation accuracy at equal epochs. Rings: at the "
+        "edge of the grid. The grey "
         "guides rise as the linear and the sqrt rule would."
     )
     columns = ["optimizer", "batch_size", "budget", "lr", "edge"]
@@ -244,8 +250,10 @@ def learning_curves(scene: Scene) -> Plot | None:
         mine = mine[mine["batch_size"].isin(shown)]
         panels += [_curve_panel(scene, mine, optimizer, axis, shown) for axis in CURVE_AXES]
     caption = (
-        "Mean over seeds of validation accuracy at each batch size's own best learning rate (chosen at the end of the "
-        "run); bands span the lowest to the highest seed. At most six batch sizes per optimizer are drawn, evenly "
+        "Mean over seeds of validation accuracy at each batch size's own best learning rate (chosen "
+        "at the end of the "
+        "run); bands span the lowest to the highest seed. At most six batch sizes per optimizer are "
+        "drawn, evenly "
         "spread; the table holds all. Evaluation is outside the training clock."
     )
     columns = ["optimizer", "batch_size", "lr", "step", "epoch", "examples", "train_seconds", "seeds"]
@@ -319,8 +327,10 @@ def divergence(scene: Scene) -> Plot | None:
         if (rows["optimizer"] == optimizer).any()
     ]
     caption = (
-        "Colour and number: mean validation accuracy (%) of the trials that did not diverge, at the end of the run. "
-        "Hatched: trials diverged (−2 beside a number: two of them did). Framed in red: the re-tuned learning rate. Empty: no trial, because the cell failed or the rate is not in its grid."
+        "Colour and number: mean validation accuracy (%) of the trials that did not diverge, at the "
+        "end of the run. "
+        "Hatched: trials diverged (−2 beside a number: two of them did). Framed in red: the re-tuned "
+        "learning rate. Empty: no trial, because the cell failed or the rate is not in its grid."
     )
     columns = ["optimizer", "batch_size", "lr", "trials", "diverged", "interrupted", "val_accuracy", "best"]
     return Plot(scene.name("divergence"), "Divergence map", caption, tuple(panels), tidy(rows, columns))
@@ -346,9 +356,9 @@ def _map_panel(scene: Scene, rows: pd.DataFrame, optimizer: str) -> Panel:
             annot_kws={"fontsize": 8.5},
             linewidths=0,
         )
-        for row in rows.itertuples():
-            place = (sizes.index(int(row.batch_size)), len(rates) - 1 - rates.index(float(row.lr)))
-            _map_marks(axes, place, int(row.diverged), bool(row.best))
+        for row in records(rows):
+            place = (sizes.index(int(row["batch_size"])), len(rates) - 1 - rates.index(float(row["lr"])))
+            _map_marks(axes, place, int(row["diverged"]), bool(row["best"]))
         labelled = spread(sizes, 9)
         axes.xaxis.set_major_locator(FixedLocator([sizes.index(size) + 0.5 for size in labelled]))
         axes.xaxis.set_major_formatter(
@@ -366,8 +376,8 @@ def _map_panel(scene: Scene, rows: pd.DataFrame, optimizer: str) -> Panel:
 
 def _map_labels(rows: pd.DataFrame, grid: pd.DataFrame) -> pd.DataFrame:
     labels = grid.map(lambda value: f"{100 * value:.0f}" if np.isfinite(value) else "")
-    for row in rows[(rows["diverged"] > 0) & (rows["diverged"] < rows["trials"])].itertuples():
-        labels.loc[row.lr, row.batch_size] += f" −{row.diverged}"
+    for row in records(rows[(rows["diverged"] > 0) & (rows["diverged"] < rows["trials"])]):
+        labels.loc[row["lr"], row["batch_size"]] += f" −{row['diverged']}"
     return labels
 
 

@@ -14,24 +14,20 @@ from bench.analysis.headline import Headline
 from bench.analysis.outcomes import unfinished_cells
 from bench.analysis.results import Results
 from bench.analysis.study import SPLITS, data_set
-from bench.report.plot import Plot, Scene
-from bench.report.reproduce import Recipe, cell_command, recipes
-from bench.report.sources import Sources, portable
-from bench.report.style import HALO, theme_variables
-from bench.report.view import (
+from bench.report.evidence import (
     Mirror,
-    Table,
     audit_frame,
     audit_table,
-    batch_table,
-    data_table,
     environment_frame,
     environment_table,
     failed_table,
     mirror_view,
-    scaling_table,
-    verdict_tables,
 )
+from bench.report.plot import Plot, Scene
+from bench.report.reproduce import Recipe, cell_command, recipes
+from bench.report.sources import Sources, portable
+from bench.report.style import HALO, theme_variables
+from bench.report.view import Table, batch_table, data_table, scaling_table, verdict_tables
 
 
 @dataclass(frozen=True)
@@ -110,7 +106,8 @@ class Page:
         diverged = int((self.results.study.trials["status"] == "diverged").sum())
         named = [f"{number} {status}" for status, number in sorted(statuses.items()) if number]
         return (
-            f"{sum(statuses.values())} cells ({', '.join(named) or 'none'}), {words.count(trials)} trials, of which "
+            f"{sum(statuses.values())} cells ({', '.join(named) or 'none'}), {words.count(trials)} "
+            "trials, of which "
             f"{words.count(diverged)} diverged."
         )
 
@@ -120,16 +117,21 @@ class Page:
         for name in sorted({data_set(str(task)) for task in self.results.study.cells["task"]}):
             if name == "mnist5k":
                 notes.append(
-                    "Data: 5 000 digits that are all MNIST training digits, split into 4 000 for training, 500 for "
-                    "validation and 500 for testing. No digit of MNIST's own test set is involved, and accuracies do not "
+                    "Data: 5 000 digits that are all MNIST training digits, split into 4 000 for "
+                    "training, 500 for "
+                    "validation and 500 for testing. No digit of MNIST's own test set is involved, "
+                    "and accuracies do not "
                     "compare with published MNIST test accuracies."
                 )
             if name in SPLITS:
                 test = SPLITS[name][2]
                 notes.append(
-                    f"With {words.count(test)} test examples, one accuracy near 93 % has a binomial standard error of "
-                    f"{words.number(100 * (0.93 * 0.07 / test) ** 0.5, 2)} percentage points that no number of seeds "
-                    "removes. Verdicts on accuracy take it into account; intervals drawn in figures are over seeds alone."
+                    f"With {words.count(test)} test examples, one accuracy near 93 % has a binomial "
+                    "standard error of "
+                    f"{words.number(100 * (0.93 * 0.07 / test) ** 0.5, 2)} percentage points that no "
+                    "number of seeds "
+                    "removes. Verdicts on accuracy take it into account; intervals drawn in figures "
+                    "are over seeds alone."
                 )
         return notes
 

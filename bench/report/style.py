@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import matplotlib as mpl
 import seaborn as sns
@@ -36,7 +37,7 @@ RAMP_DARK = ("#c792ea", "#9fa2f7", "#6fb3f2", "#4cc5d3", "#62cf98", "#b9cf5a")
 PANEL = (4.7, 3.5)
 FONT_STACK = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Liberation Sans', Arial, sans-serif"
 
-_SETTINGS = {
+_SETTINGS: Any = {
     "axes.axisbelow": True,
     "axes.edgecolor": INK,
     "axes.facecolor": "none",

@@ -1,8 +1,5 @@
 """Tables as the page and its Markdown twin print them: every number already written out."""
 
-import json
-from collections import Counter, defaultdict
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,10 +8,8 @@ import pandas as pd
 from bench.analysis import words
 from bench.analysis.budgets import BUDGETS
 from bench.analysis.rules import RULES
-from bench.analysis.study import CONDITION, examples_in_test
+from bench.analysis.study import examples_in_test, records
 from bench.report.plot import Scene
-from bench.report.sources import Sources, Unreadable, portable
-from bench.results.record import Record
 
 
 @dataclass(frozen=True)
@@ -66,9 +61,7 @@ def batch_table(scene: Scene) -> Table:
     """Everything about each batch size in one row, a group of rows per optimizer."""
     rows = scene.rows(scene.results.summary)
     groups = [
-        Group(
-            name, tuple(_batch_row(scene, row) for row in rows[rows["optimizer"] == name].to_dict("records"))
-        )
+        Group(name, tuple(_batch_row(scene, row) for row in records(rows[rows["optimizer"] == name])))
         for name in scene.optimizers
     ]
     columns = (
@@ -79,9 +72,9 @@ def batch_table(scene: Scene) -> Table:
         "examples to target",
         "seconds to target",
     )
-    columns += ("examples/s", "peak memory", "best learning rate")
     return Table(
-        "Re-tuned learning rate, accuracy and gap at equal epochs. ± is half the 95 % interval over seeds, ★ the best of an optimizer",
+        "Re-tuned learning rate, accuracy and gap at equal epochs. ± is half the 95 % interval over "
+        "seeds, ★ the best of an optimizer",
         columns,
         tuple(groups),
         "summary.csv",
@@ -133,12 +126,12 @@ def verdict_tables(scene: Scene) -> list[Table]:
         if mine.empty:
             continue
         shown = [budget for budget in BUDGETS if budget != "examples"]
-        at = {str(row.budget): float(row.budget_value) for row in mine.itertuples()}
+        at = {str(row["budget"]): float(row["budget_value"]) for row in records(mine)}
         rows = []
         for rule in RULES:
             cells = [Cell(rule)]
             for budget in shown:
-                found = mine[(mine["rule"] == rule) & (mine["budget"] == budget)].to_dict("records")
+                found = records(mine[(mine["rule"] == rule) & (mine["budget"] == budget)])
                 cells.append(_verdict_cell(found[0], digits) if found else Cell("–"))
             rows.append(tuple(cells))
         small, large = (int(mine[f"batch_{end}"].iloc[0]) for end in ("small", "large"))
@@ -181,7 +174,7 @@ def scaling_table(scene: Scene) -> Table | None:
     if rows.empty:
         return None
     lines = []
-    for row in rows.to_dict("records"):
+    for row in records(rows):
         interval = (
             f"[{words.number(row['lo'], 2)}, {words.number(row['hi'], 2)}]" if row["lo"] == row["lo"] else ""
         )
@@ -214,188 +207,6 @@ def scaling_table(scene: Scene) -> Table | None:
         (Group("", tuple(lines)),),
         "scaling.csv",
     )
-
-
-def failed_table(
-    cells: pd.DataFrame, unreadable: Sequence[Unreadable], repeated: pd.DataFrame
-) -> Table | None:
-    """Every cell that is not complete, could not be read, or shares its place with another."""
-    rows = [
-        (
-            Cell(str(row.cell)),
-            Cell(_axes(row)),
-            Cell(str(row.status), "", "bad"),
-            Cell(portable(str(row.reason)) if isinstance(row.reason, str) else "–"),
-        )
-        for row in cells.itertuples()
-    ]
-    rows += [
-        (Cell(item.cell), Cell("unknown"), Cell("unreadable", "", "bad"), Cell(item.reason))
-        for item in unreadable
-    ]
-    rows += [
-        (
-            Cell(str(row.cell)),
-            Cell(_axes(row)),
-            Cell("not shown", "", "dim"),
-            Cell(
-                "another cell has the same task, optimizer, device, precision and batch size and is shown in its place"
-            ),
-        )
-        for row in repeated.itertuples()
-    ]
-    if not rows:
-        return None
-    return Table(
-        "Cells without a place in the figures",
-        ("cell", "axes", "status", "reason"),
-        (Group("", tuple(rows)),),
-        "unfinished.csv",
-    )
-
-
-def _axes(row: Any) -> str:
-    return f"{row.task} {row.optimizer} batch {row.batch_size} {row.device} {row.precision}"
-
-
-def audit_frame(records: Sequence[Record]) -> pd.DataFrame:
-    """Every check of every cell: columns `CONDITION`, `batch_size`, `cell`, `check`, `passed`, `value`, `expected`."""
-    rows = [
-        {
-            "task": record.axes.task,
-            "model": record.axes.model,
-            "optimizer": record.axes.optimizer,
-            "device": record.axes.device,
-            "precision": record.axes.precision,
-            "batch_size": record.axes.batch_size,
-            "cell": record.cell,
-            "check": check.check,
-            "passed": check.passed,
-            "value": portable(check.value),
-            "expected": portable(check.expected),
-        }
-        for record in records
-        for check in record.audit
-    ]
-    columns = [*CONDITION, "batch_size", "cell", "check", "passed", "value", "expected"]
-    frame = pd.DataFrame(rows, columns=columns)
-    return frame.sort_values(["check", *CONDITION, "batch_size", "cell"], ignore_index=True)
-
-
-def audit_table(frame: pd.DataFrame) -> Table | None:
-    """The self-audit, one row per check; cells that failed it are named."""
-    if frame.empty:
-        return None
-    rows = []
-    for check, group in frame.groupby("check", sort=False):
-        failed = group[~group["passed"].astype(bool)]
-        example = (failed if len(failed) else group).iloc[0]
-        verdict = Cell(f"failed in {len(failed)}", "", "bad") if len(failed) else Cell("passed", "", "good")
-        named = ", ".join(
-            f"{row.optimizer} batch {row.batch_size} {row.device}" for row in failed.head(6).itertuples()
-        )
-        more = f" and {len(failed) - 6} more" if len(failed) > 6 else ""
-        rows.append(
-            (
-                Cell(str(check)),
-                verdict,
-                Cell(f"{len(group) - len(failed)} of {len(group)} cells", named + more),
-                Cell(str(example["value"])),
-                Cell(str(example["expected"])),
-            )
-        )
-    columns = ("check", "result", "cells", "value (an example)", "expected")
-    return Table(
-        "What each cell checked about itself before training", columns, (Group("", tuple(rows)),), "audit.csv"
-    )
-
-
-def environment_frame(records: Sequence[Record]) -> pd.DataFrame:
-    """Every value of the environment and how many cells ran in it: columns `name`, `value`, `cells`."""
-    seen: dict[str, Counter[str]] = defaultdict(Counter)
-    for record in records:
-        for name, value in _flat(record.environment):
-            seen[name][portable(value)] += 1
-        if record.implementation:
-            seen["optimizer implementation"][record.implementation] += 1
-    rows = [
-        {"name": name, "value": value, "cells": cells}
-        for name in sorted(seen)
-        for value, cells in sorted(seen[name].items(), key=lambda item: (-item[1], item[0]))
-    ]
-    return pd.DataFrame(rows, columns=["name", "value", "cells"])
-
-
-def _flat(values: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    pairs: list[tuple[str, str]] = []
-    for name, value in values.items():
-        if isinstance(value, dict):
-            pairs += _flat(value, f"{prefix}{name}.")
-        else:
-            pairs.append(
-                (f"{prefix}{name}", value if isinstance(value, str) else json.dumps(value, sort_keys=True))
-            )
-    return pairs
-
-
-def environment_table(frame: pd.DataFrame, cells: int) -> Table | None:
-    """The environment, one row per fact; where cells differ, each value with its count."""
-    if frame.empty:
-        return None
-    rows = []
-    for name, group in frame.groupby("name", sort=False):
-        if len(group) == 1 and int(group["cells"].iloc[0]) == cells:
-            text = str(group["value"].iloc[0])
-        else:
-            shown = [f"{row.value} ({row.cells} cells)" for row in group.head(8).itertuples()]
-            more = f"; {len(group) - 8} more values" if len(group) > 8 else ""
-            text = "; ".join(shown) + more
-        rows.append((Cell(str(name)), Cell(text)))
-    return Table(
-        "Versions, hardware and flags, from the records",
-        ("fact", "value"),
-        (Group("", tuple(rows)),),
-        "environment.csv",
-    )
-
-
-@dataclass(frozen=True)
-class Mirror:
-    """What the tracking mirror holds.
-
-    Attributes:
-        text: In one or two sentences.
-        table: What it lacks and why; None where it lacks nothing.
-    """
-
-    text: str
-    table: Table | None
-
-
-def mirror_view(sources: Sources) -> Mirror:
-    """Say what the tracking mirror holds of this sweep's cells."""
-    if sources.mirror_problem:
-        return Mirror(f"Whether the mirror is complete is unknown: {sources.mirror_problem}.", None)
-    if sources.mirror is None:
-        return Mirror("No mirror was kept.", None)
-    entries: dict[str, Any] = sources.mirror["cells"]
-    cells = [record.cell for record, _ in sources.pairs] + [item.cell for item in sources.unreadable]
-    lacking = []
-    for cell in sorted(set(cells) | set(entries)):
-        entry = entries.get(cell)
-        entry = entry if isinstance(entry, dict) else {}
-        if entry.get("status") != "mirrored":
-            reason = entry.get("reason") or ("no entry" if cell not in entries else "no reason given")
-            lacking.append((Cell(cell), Cell(portable(str(reason)))))
-    total = len(set(cells) | set(entries))
-    tracker, mode = str(sources.mirror.get("tracker", "?")), str(sources.mirror.get("mode", "?"))
-    text = f"The mirror ({tracker}, {mode}) holds {total - len(lacking)} of {total} cells."
-    if sources.mirror.get("note"):
-        text += f" Note: {portable(str(sources.mirror['note']))}"
-    table = (
-        Table("What the mirror lacks", ("cell", "reason"), (Group("", tuple(lacking)),)) if lacking else None
-    )
-    return Mirror(text, table)
 
 
 def data_table(frame: pd.DataFrame, most: int = 60) -> Table:

@@ -34,11 +34,11 @@ def write_csv(frame: pd.DataFrame, path: Path) -> None:
     for position, name in enumerate(frame.columns):
         column = frame.iloc[:, position]
         if is_bool_dtype(column.dtype):
-            safe.isetitem(position, column.map({True: "true", False: "false"}))
+            safe.isetitem(position, column.map({True: "true", False: "false"}).array)
         elif not is_numeric_dtype(column.dtype):
-            safe.isetitem(position, column.astype(object).map(csv_safe))
+            safe.isetitem(position, column.astype(object).map(csv_safe).array)
         elif name in WHOLE and (column.dropna() % 1 == 0).all():
-            safe.isetitem(position, column.astype("Int64"))
+            safe.isetitem(position, column.astype("Int64").array)
     safe.columns = pd.Index([str(csv_safe(name)) for name in frame.columns])
     safe.to_csv(path, index=False, lineterminator="\n", encoding="utf-8")
 
