@@ -1,6 +1,6 @@
 """The three exported tables, arranged for analysis: one cell per grid point, one row per evaluation."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,6 +57,7 @@ def study(cells: pd.DataFrame, trials: pd.DataFrame, curves: pd.DataFrame) -> St
         trials: Columns `bench.results.tables.TRIAL_COLUMNS`.
         curves: Columns `bench.results.tables.CURVE_COLUMNS`.
     """
+    cells, trials = _typed(cells), _typed(trials)
     ranked = cells.assign(
         complete_=(cells["status"] == "complete").astype(int),
         trials_=cells["cell"].map(trials.groupby("cell").size()).fillna(0),
@@ -71,6 +72,25 @@ def study(cells: pd.DataFrame, trials: pd.DataFrame, curves: pd.DataFrame) -> St
         evaluations=evaluations(curves[curves["cell"].isin(chosen["cell"])]),
         repeated=repeated,
     )
+
+
+#: Columns of the exported tables that are whole, true or false, or text; the others are numbers.
+_WHOLE = ["batch_size", "seed"]
+_TRUTHS = ["full_batch"]
+_TEXTS = ["sweep", "cell", *CONDITION, "status", "hardware", "implementation", "target_metric", "reason", "digest"]
+
+
+def _typed(table: pd.DataFrame) -> pd.DataFrame:
+    """Give every column its type, which a table without rows, or without a value in a column, does not know."""
+    types: dict[Hashable, Any] = {}
+    for name in table.columns:
+        if name in _WHOLE:
+            types[name] = "int64"
+        elif name in _TRUTHS:
+            types[name] = "bool"
+        else:
+            types[name] = "object" if name in _TEXTS else "float64"
+    return table.astype(types)
 
 
 def evaluations(curves: pd.DataFrame) -> pd.DataFrame:
