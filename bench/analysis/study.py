@@ -77,11 +77,21 @@ def study(cells: pd.DataFrame, trials: pd.DataFrame, curves: pd.DataFrame) -> St
 #: Columns of the exported tables that are whole, true or false, or text; the others are numbers.
 _WHOLE = ["batch_size", "seed"]
 _TRUTHS = ["full_batch"]
-_TEXTS = ["sweep", "cell", *CONDITION, "status", "hardware", "implementation", "target_metric", "reason", "digest"]
+_TEXTS = [
+    "sweep",
+    "cell",
+    *CONDITION,
+    "status",
+    "hardware",
+    "implementation",
+    "target_metric",
+    "reason",
+    "digest",
+]
 
 
 def _typed(table: pd.DataFrame) -> pd.DataFrame:
-    """Give every column its type, which a table without rows, or without a value in a column, does not know."""
+    """Give every column its type, which a table without rows or without values does not know."""
     types: dict[Hashable, Any] = {}
     for name in table.columns:
         if name in _WHOLE:
