@@ -69,7 +69,7 @@ def study(cells: pd.DataFrame, trials: pd.DataFrame, curves: pd.DataFrame) -> St
     return Study(
         cells=chosen,
         trials=trials[trials["cell"].isin(chosen["cell"])].reset_index(drop=True),
-        evaluations=evaluations(curves[curves["cell"].isin(chosen["cell"])]),
+        evaluations=evaluations(curves if repeated.empty else curves[curves["cell"].isin(chosen["cell"])]),
         repeated=repeated,
     )
 
@@ -121,10 +121,16 @@ def evaluations(curves: pd.DataFrame) -> pd.DataFrame:
     group = _codes(curves, keys)
     _, first, inverse = np.unique(group, return_index=True, return_inverse=True)
     wide = curves.iloc[first][[*keys, "epoch", "examples", "train_seconds"]].reset_index(drop=True)
-    split, metric = curves["split"].to_numpy(), curves["metric"].to_numpy()
+    # Texts are compared once, as numbers: there are six rows to every evaluation.
+    split_codes, splits = pd.factorize(curves["split"])
+    metric_codes, metrics = pd.factorize(curves["metric"])
     value = curves["value"].to_numpy(dtype=float)
     for name in METRICS:
-        rows = (split == name.split("_")[0]) & (metric == name.split("_")[1])
+        split, metric = name.split("_")
+        if split not in splits or metric not in metrics:
+            wide[name] = np.nan
+            continue
+        rows = (split_codes == splits.get_loc(split)) & (metric_codes == metrics.get_loc(metric))
         column = np.full(len(wide), np.nan)
         column[inverse[rows]] = value[rows]
         wide[name] = column

@@ -84,7 +84,7 @@ def test_rules_are_rows_of_the_grid() -> None:
     assert not steps.loc[("re-tuned", 64), "edge"]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(st.integers(17, 255))
 def test_scaled_rate_is_snapped_to_the_nearest_octave(batch_size: int) -> None:
     grid = tuple(2.0**e for e in range(-3, 3))
