@@ -44,7 +44,7 @@ def short_answer(rows: list[Row], batch: Callable[[float], str], target: str) ->
     tail = f"Not settled by this sweep: {words.listing(unsettled)}." if unsettled else ""
     if against:
         praise = _praise(by_topic["speed"])
-        reason = f"{praise}{words.listing(against)}."
+        reason = f"{praise}{', and '.join(against)}."
         return "No.", reason[0].upper() + reason[1:], tail
     if unsettled:
         return "Not settled.", "Nothing that was settled speaks against the largest batch.", tail

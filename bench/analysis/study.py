@@ -1,6 +1,6 @@
 """The three exported tables, arranged for analysis: one cell per grid point, one row per evaluation."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,6 +57,7 @@ def study(cells: pd.DataFrame, trials: pd.DataFrame, curves: pd.DataFrame) -> St
         trials: Columns `bench.results.tables.TRIAL_COLUMNS`.
         curves: Columns `bench.results.tables.CURVE_COLUMNS`.
     """
+    cells, trials = _typed(cells), _typed(trials)
     ranked = cells.assign(
         complete_=(cells["status"] == "complete").astype(int),
         trials_=cells["cell"].map(trials.groupby("cell").size()).fillna(0),
@@ -68,9 +69,38 @@ def study(cells: pd.DataFrame, trials: pd.DataFrame, curves: pd.DataFrame) -> St
     return Study(
         cells=chosen,
         trials=trials[trials["cell"].isin(chosen["cell"])].reset_index(drop=True),
-        evaluations=evaluations(curves[curves["cell"].isin(chosen["cell"])]),
+        evaluations=evaluations(curves if repeated.empty else curves[curves["cell"].isin(chosen["cell"])]),
         repeated=repeated,
     )
+
+
+#: Columns of the exported tables that are whole, true or false, or text; the others are numbers.
+_WHOLE = ["batch_size", "seed"]
+_TRUTHS = ["full_batch"]
+_TEXTS = [
+    "sweep",
+    "cell",
+    *CONDITION,
+    "status",
+    "hardware",
+    "implementation",
+    "target_metric",
+    "reason",
+    "digest",
+]
+
+
+def _typed(table: pd.DataFrame) -> pd.DataFrame:
+    """Give every column its type, which a table without rows or without values does not know."""
+    types: dict[Hashable, Any] = {}
+    for name in table.columns:
+        if name in _WHOLE:
+            types[name] = "int64"
+        elif name in _TRUTHS:
+            types[name] = "bool"
+        else:
+            types[name] = "object" if name in _TEXTS else "float64"
+    return table.astype(types)
 
 
 def evaluations(curves: pd.DataFrame) -> pd.DataFrame:
@@ -91,10 +121,16 @@ def evaluations(curves: pd.DataFrame) -> pd.DataFrame:
     group = _codes(curves, keys)
     _, first, inverse = np.unique(group, return_index=True, return_inverse=True)
     wide = curves.iloc[first][[*keys, "epoch", "examples", "train_seconds"]].reset_index(drop=True)
-    split, metric = curves["split"].to_numpy(), curves["metric"].to_numpy()
+    # Texts are compared once, as numbers: there are six rows to every evaluation.
+    split_codes, splits = pd.factorize(curves["split"])
+    metric_codes, metrics = pd.factorize(curves["metric"])
     value = curves["value"].to_numpy(dtype=float)
     for name in METRICS:
-        rows = (split == name.split("_")[0]) & (metric == name.split("_")[1])
+        split, metric = name.split("_")
+        if split not in splits or metric not in metrics:
+            wide[name] = np.nan
+            continue
+        rows = (split_codes == splits.get_loc(split)) & (metric_codes == metrics.get_loc(metric))
         column = np.full(len(wide), np.nan)
         column[inverse[rows]] = value[rows]
         wide[name] = column

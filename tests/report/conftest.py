@@ -2,18 +2,10 @@ import json
 from pathlib import Path
 
 import pytest
-from synthetic import Plan, cell_id, write_sweep
 
 from bench.report.build import build_report
 from bench.results.store import Store
-
-COMMAND = "bench run -m experiment=quickstart"
-BROKEN = {
-    ("adam", 1024): "failed",
-    ("sgd", 1024): "oom",
-    ("adam", 256): "unavailable",
-    ("sgd", 256): "interrupted",
-}
+from tests.report.synthetic import BROKEN, COMMAND, Plan, cell_id, write_sweep
 
 
 @pytest.fixture(scope="session")

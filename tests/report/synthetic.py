@@ -7,6 +7,7 @@ this.
 
 import hashlib
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -29,6 +30,15 @@ from bench.results.store import Store
 
 TRAIN = 4000
 TARGET = 0.9
+
+COMMAND = "bench run -m experiment=quickstart"
+#: One cell of every kind that is not complete.
+BROKEN = {
+    ("adam", 1024): "failed",
+    ("sgd", 1024): "oom",
+    ("adam", 256): "unavailable",
+    ("sgd", 256): "interrupted",
+}
 
 
 @dataclass(frozen=True)
@@ -60,7 +70,7 @@ class Plan:
     epochs: float = 8.0
     steps: int = 160
     device: str = "cpu"
-    broken: dict[tuple[str, int], str] = field(default_factory=dict)
+    broken: Mapping[tuple[str, int], str] = field(default_factory=dict)
     reason: str = "DataLoader worker <script>alert('x')</script> & died"
 
 

@@ -83,7 +83,8 @@ def test_figures_are_drawn_labelled_and_legible(opened: Any) -> None:
              alt: s.getAttribute('aria-label'), width: s.getBoundingClientRect().width,
              outside: [...s.querySelectorAll('text')].filter(t => {
                const a = t.getBoundingClientRect(), b = s.getBoundingClientRect();
-               return a.left < b.left - 2 || a.right > b.right + 2 || a.top < b.top - 2 || a.bottom > b.bottom + 2;
+               return a.left < b.left - 2 || a.right > b.right + 2
+                 || a.top < b.top - 2 || a.bottom > b.bottom + 2;
              }).map(t => t.textContent),
              least: Math.min(...[...s.querySelectorAll('text')].map(t => t.getBoundingClientRect().height)),
            }))"""
@@ -99,7 +100,8 @@ def test_figures_are_drawn_labelled_and_legible(opened: Any) -> None:
 def test_axis_labels_do_not_overlap(opened: Any) -> None:
     overlaps = opened.evaluate(
         """[...document.querySelectorAll('figure svg[role=img]')].flatMap(s => {
-             const ticks = [...s.querySelectorAll('[id*=tick] text')].map(t => [t.textContent, t.getBoundingClientRect()]);
+             const ticks = [...s.querySelectorAll('[id*=tick] text')]
+               .map(t => [t.textContent, t.getBoundingClientRect()]);
              return ticks.flatMap(([m, a], i) => ticks.slice(i + 1).filter(([n, b]) =>
                a.left < b.right - 1 && b.left < a.right - 1 && a.top < b.bottom - 3 && b.top < a.bottom - 3)
                .map(([n, b]) => m + ' / ' + n));

@@ -7,12 +7,11 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from conftest import BROKEN, COMMAND
-from synthetic import TRAIN, Plan, cell_id, write_sweep
 
 from bench.report.build import build_report
 from bench.report.sources import portable
 from bench.results.store import Store
+from tests.report.synthetic import BROKEN, COMMAND, TRAIN, Plan, cell_id, write_sweep
 
 
 class Elements(HTMLParser):
