@@ -23,12 +23,14 @@ def median_interval(samples: Sequence[float], confidence: float = 0.95) -> Inter
     if not samples:
         raise ValueError("an interval needs at least one sample")
     ordered, n = sorted(samples), len(samples)
-    below, rank, coverage = 0.0, 1, 1 - 2 * 0.5**n
+    # Whole numbers of the 2^n outcomes: their shares are exact for few samples and cannot overflow for many.
+    below, rank, coverage = 0, 1, 1 - 2 / 2**n
     for k in range(1, n // 2 + 1):
-        below += math.comb(n, k - 1) * 0.5**n
-        if 1 - 2 * below < confidence:
+        below += math.comb(n, k - 1)
+        covered = 1 - 2 * below / 2**n
+        if covered < confidence:
             break
-        rank, coverage = k, 1 - 2 * below
+        rank, coverage = k, covered
     middle = n // 2
     median = ordered[middle] if n % 2 else (ordered[middle - 1] + ordered[middle]) / 2
     return Interval(median, ordered[rank - 1], ordered[n - rank], n, max(0.0, coverage))

@@ -41,7 +41,8 @@ def check_optimizer(target: str, implementation: str, arguments: Mapping[str, An
     """Check that an optimizer can be built.
 
     Raises:
-        UsageError: Unknown class, an implementation it does not offer, or arguments it refuses.
+        UsageError: Unknown class, an implementation it does not offer, arguments it refuses, or a class that cannot
+            take this suite's steps, which bring dense gradients and no closure.
     """
     if target not in optimizer_classes():
         raise unknown("optimizer class (optimizer.target)", target, optimizer_classes())
@@ -58,10 +59,20 @@ def check_optimizer(target: str, implementation: str, arguments: Mapping[str, An
             raise unknown(f"argument of torch.optim.{target} (optimizer.arguments)", name, known)
     import torch
 
+    parameter = torch.zeros(1, requires_grad=True)
+    parameter.grad = torch.zeros(1)
     try:
-        build_optimizer(target, "default", arguments, [torch.zeros(1, requires_grad=True)], lr=0.1)
+        optimizer = build_optimizer(target, "default", arguments, [parameter], lr=0.1)
     except (TypeError, ValueError) as error:
         raise UsageError(f"optimizer.arguments={dict(arguments)}: torch.optim.{target} says: {error}") from None
+    try:
+        optimizer.step()
+    except (TypeError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise UsageError(
+            f"optimizer.target={target}: torch.optim.{target} cannot take a step on dense gradients without a closure "
+            f"({reason})"
+        ) from None
 
 
 def build_optimizer(

@@ -8,6 +8,8 @@ import os
 import shutil
 import socket
 import tempfile
+import zlib
+from http.client import HTTPException
 from pathlib import Path
 from urllib.error import URLError
 
@@ -110,7 +112,7 @@ def _unpack(folder: Path, name: str, raw: Path) -> None:
     source = plain if plain.is_file() else folder / f"{name}.gz"
     try:
         content = source.read_bytes() if source == plain else gzip.decompress(source.read_bytes())
-    except (EOFError, OSError, ValueError) as error:
+    except (EOFError, OSError, ValueError, zlib.error) as error:
         raise UsageError(f"{source}: cannot be unpacked ({error}); replace it with the original file") from None
     if hashlib.sha256(content).hexdigest() != IDX_SHA256[name]:
         raise UsageError(f"{source}: does not match its checksum; replace it with the original file")
@@ -122,7 +124,7 @@ def _download(root: str, scratch: str) -> None:
     socket.setdefaulttimeout(DOWNLOAD_TIMEOUT_SECONDS)
     try:
         MNIST(scratch, download=True)
-    except (RuntimeError, URLError, OSError) as error:
+    except (RuntimeError, URLError, HTTPException, OSError) as error:
         reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
         raise _missing(root, f"and the download failed ({reason})") from None
     finally:
@@ -135,8 +137,11 @@ def _keep(raw: Path, target: Path) -> None:
         target.mkdir(parents=True, exist_ok=True)
         for name in IDX_SHA256:
             temporary = target / f".{name}.{os.getpid()}"
-            shutil.copyfile(raw / name, temporary)
-            temporary.replace(target / name)
+            try:
+                shutil.copyfile(raw / name, temporary)
+                temporary.replace(target / name)
+            finally:
+                temporary.unlink(missing_ok=True)
     except OSError as error:
         print(f"bench: downloaded MNIST could not be kept in {target} ({error.strerror})", flush=True)
 

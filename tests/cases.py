@@ -1,0 +1,79 @@
+"""Small tasks, plans and optimizers that tests of several rooms build on."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import OmegaConf
+from torch import Tensor
+
+from bench.optimizers.registry import build_optimizer
+from bench.tasks.images import Split
+from bench.tasks.models import Model, logreg, mlp
+from bench.tasks.task import Task
+from bench.training.loop import Plan
+
+CONF = Path(__file__).resolve().parents[1] / "conf"
+
+#: conf/optimizer, by name: target, implementation, arguments, lr_log2.
+OPTIMIZERS: dict[str, dict[str, Any]] = {
+    path.stem: OmegaConf.to_container(OmegaConf.load(path))  # type: ignore[misc]
+    for path in sorted((CONF / "optimizer").glob("*.yaml"))
+}
+
+TOY_SHAPE = (1, 3, 4)
+TOY_CLASSES = 3
+
+
+def toy_split(examples: int, seed: int, dtype: torch.dtype = torch.float64) -> Split:
+    """Noisy examples of a linear rule, so that there is something to learn."""
+    generator = torch.Generator().manual_seed(seed)
+    inputs = torch.randn(examples, *TOY_SHAPE, generator=generator, dtype=torch.float64)
+    rule = torch.randn(12, TOY_CLASSES, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    noise = torch.randn(examples, TOY_CLASSES, generator=generator, dtype=torch.float64)
+    return Split(inputs.to(dtype), (inputs.flatten(1) @ rule + noise).argmax(1))
+
+
+def toy_model(name: str) -> Model:
+    return logreg(TOY_SHAPE, TOY_CLASSES) if name == "logreg" else mlp(TOY_SHAPE, TOY_CLASSES, hidden=5)
+
+
+def toy_task(model: str = "mlp", examples: int = 50, dtype: torch.dtype = torch.float64) -> Task:
+    train = toy_split(examples, 1, dtype)
+    return Task(
+        name=f"toy/{model}",
+        model=toy_model(model),
+        train=train,
+        train_evaluation=train,
+        val=toy_split(20, 2, dtype),
+        test=toy_split(30, 3, dtype),
+        classes=TOY_CLASSES,
+    )
+
+
+def plan_of(examples: int = 50, **changes: Any) -> Plan:
+    """A plan of 20 steps at batch size 8; keyword arguments replace its fields."""
+    values: dict[str, Any] = {
+        "batch_size": 8,
+        "steps": 20,
+        "seconds": None,
+        "until_largest": True,
+        "remainder": "keep",
+        "reshuffle": True,
+        "per_octave": 2,
+        "every_epoch": 2,
+        "evaluation_batch_size": 7,
+        "divergence_factor": 100.0,
+        "target_metric": "val_accuracy",
+        "target": 2.0,
+    } | changes
+    size = values["batch_size"]
+    values.setdefault("per_epoch", examples // size if values["remainder"] == "drop" else -(-examples // size))
+    return Plan(**values)
+
+
+def builder(name: str, implementation: str = "default") -> Callable[[list[Tensor], float], torch.optim.Optimizer]:
+    """Return the function that builds an optimizer of conf/optimizer."""
+    chosen = OPTIMIZERS[name]
+    return lambda parameters, lr: build_optimizer(chosen["target"], implementation, chosen["arguments"], parameters, lr)

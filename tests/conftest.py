@@ -1,0 +1,56 @@
+"""Fixtures that the rooms share."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import settings
+
+from bench.tasks.images import ImageSplits
+from bench.tasks.registry import load_splits
+from bench.tasks.task import Task, build_task
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# No deadline: nothing here is timed. Derandomised: a run that fails can be run again.
+settings.register_profile("suite", deadline=None, derandomize=True)
+settings.load_profile("suite")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    """One thread: more than one changes the bits."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def splits() -> ImageSplits:
+    """The splits of mnist5k by data seed 0. Shared by all tests: not to be changed."""
+    return load_splits("mnist5k", "", False, 0)
+
+
+@pytest.fixture(scope="session")
+def tasks(splits: ImageSplits) -> dict[str, Task]:
+    """The tasks of mnist5k on the CPU in float32, by model. Shared by all tests: not to be changed."""
+    return {
+        model: build_task(f"mnist5k/{model}", "mnist5k", model, splits, torch.device("cpu"), "float32", None, 0)
+        for model in ("logreg", "mlp", "lenet5")
+    }
+
+
+@pytest.fixture(scope="session")
+def task(tasks: dict[str, Task]) -> Task:
+    """mnist5k/mlp on the CPU in float32. Shared by all tests: not to be changed."""
+    return tasks["mlp"]
+
+
+@pytest.fixture(scope="session")
+def mnist_root() -> str:
+    """The folder with the four MNIST files: $BENCH_MNIST_ROOT, else ../shared/data beside the checkout."""
+    given = os.environ.get("BENCH_MNIST_ROOT")
+    root = Path(given) if given else ROOT.parent / "shared" / "data"
+    name = "train-images-idx3-ubyte"
+    if not any((root / sub / f"{name}{end}").is_file() for sub in ("", "mnist", "MNIST/raw") for end in ("", ".gz")):
+        pytest.skip(f"the MNIST files are not in {root}; BENCH_MNIST_ROOT can name their folder")
+    return str(root)

@@ -1,0 +1,139 @@
+"""Batch order: every example once an epoch, however the batches are gathered and asked for."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from bench.training import batches
+from bench.training.batches import BatchOrder
+
+Case = tuple[int, int, str, bool, int, int]
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> Case:
+    """Examples, batch size, remainder, reshuffle, seed, and how many examples are gathered at once."""
+    examples = draw(st.integers(1, 40))
+    return (
+        examples,
+        draw(st.integers(1, examples)),
+        draw(st.sampled_from(["keep", "drop"])),
+        draw(st.booleans()),
+        draw(st.integers(0, 2**63 - 1)),
+        draw(st.sampled_from([1, 3, 8, 512])),
+    )
+
+
+def stream(case: Case, splitting: list[int]) -> tuple[list[list[int]], BatchOrder]:
+    """Return the batches of a stream, each as its labels, checking every batch while it is valid."""
+    examples, size, remainder, reshuffle, seed, gather = case
+    inputs = torch.arange(examples * 6.0).reshape(examples, 1, 2, 3)
+    labels = torch.arange(examples)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(batches, "GATHER_EXAMPLES", gather)
+        order = BatchOrder(inputs, labels, size, remainder, reshuffle, seed)
+    taken: list[list[int]] = []
+    for steps in splitting:
+        before = len(taken)
+        for gathered in order.take(steps):
+            for batch_inputs, batch_labels in gathered:
+                assert torch.equal(batch_inputs, inputs[batch_labels])
+                taken.append(batch_labels.tolist())
+        assert len(taken) - before == steps
+    assert torch.equal(inputs, torch.arange(examples * 6.0).reshape(examples, 1, 2, 3))
+    return taken, order
+
+
+def per_epoch(case: Case) -> int:
+    examples, size, remainder, *_ = case
+    return examples // size if remainder == "drop" else -(-examples // size)
+
+
+@given(case=cases())
+def test_an_epoch_covers_every_example_once(case: Case) -> None:
+    examples, size, remainder, reshuffle, _, _ = case
+    steps = per_epoch(case)
+    taken, order = stream(case, [3 * steps])
+    epochs = [taken[i * steps : (i + 1) * steps] for i in range(3)]
+    rest = examples % size
+    for epoch in epochs:
+        seen = [label for batch in epoch for label in batch]
+        assert len(set(seen)) == len(seen) == (examples - rest if remainder == "drop" else examples)
+        sizes = [len(batch) for batch in epoch]
+        assert sizes == [size] * (examples // size) + ([rest] if rest and remainder == "keep" else [])
+    assert order.examples_seen == sum(len(batch) for batch in taken)
+    if not reshuffle:
+        assert epochs[0] == epochs[1] == epochs[2]
+
+
+@given(case=cases(), splitting=st.lists(st.integers(0, 30), max_size=6), gather=st.sampled_from([1, 3, 8, 512]))
+def test_batches_do_not_depend_on_how_they_are_asked_for_or_gathered(
+    case: Case, splitting: list[int], gather: int
+) -> None:
+    pieces, by_pieces = stream(case, splitting)
+    whole, at_once = stream((*case[:5], gather), [sum(splitting)])
+    assert pieces == whole
+    assert by_pieces.examples_seen == at_once.examples_seen == sum(map(len, whole))
+
+
+@given(seed=st.integers(0, 2**63 - 2), size=st.sampled_from([1, 7, 64]))
+def test_orders_differ_between_epochs_and_between_seeds(seed: int, size: int) -> None:
+    case: Case = (64, size, "keep", True, seed, 512)
+    steps = per_epoch(case)
+    taken, _ = stream(case, [2 * steps])
+    again, _ = stream(case, [2 * steps])
+    other, _ = stream((64, size, "keep", True, seed + 1, 512), [2 * steps])
+    assert taken == again
+    if size < 64:
+        # Two equal orders of 64 examples: one chance in 64!.
+        assert taken[:steps] != taken[steps:]
+        assert taken != other
+        assert taken[:steps] != [list(range(i, min(64, i + size))) for i in range(0, 64, size)]
+
+
+def test_the_order_is_one_permutation_an_epoch_from_the_order_seed() -> None:
+    taken, _ = stream((10, 4, "keep", True, 9, 512), [6])
+    generator = torch.Generator().manual_seed(9)
+    expected = [part.tolist() for _ in range(2) for part in torch.randperm(10, generator=generator).split(4)]
+    assert taken == expected
+
+
+def test_dropping_the_remainder_drops_other_examples_each_epoch() -> None:
+    taken, _ = stream((10, 4, "drop", True, 0, 512), [40])
+    assert {label for batch in taken for label in batch} == set(range(10))
+
+
+def test_a_full_batch_is_the_data_itself() -> None:
+    inputs, labels = torch.randn(600, 2), torch.arange(600)
+    order = BatchOrder(inputs, labels, 600, "keep", True, 0)
+    for gathered in order.take(3):
+        assert len(gathered) == 1
+        assert gathered[0][0] is inputs
+        assert gathered[0][1] is labels
+    assert order.examples_seen == 1800
+
+
+def test_large_batches_share_a_buffer_that_is_valid_until_the_next_list() -> None:
+    size = batches.GATHER_EXAMPLES
+    inputs = torch.arange(float(2 * size + 5)).unsqueeze(1)
+    labels = torch.arange(2 * size + 5)
+    addresses = set()
+    kept: list[Tensor] = []
+    for gathered in BatchOrder(inputs, labels, size, "keep", True, 0).take(6):
+        ((batch, chosen),) = gathered
+        assert torch.equal(batch.flatten(), chosen.float())
+        addresses.add(batch.data_ptr())
+        kept.append(chosen)
+    assert len(addresses) == 1
+    # Labels are copies of their own, and every epoch is whole.
+    for epoch in (kept[:3], kept[3:]):
+        assert torch.equal(torch.cat(epoch).sort().values, labels)
+
+
+def test_small_batches_are_cut_from_one_gather() -> None:
+    lists = list(BatchOrder(torch.randn(1000, 3), torch.arange(1000), 100, "keep", True, 0).take(12))
+    # 5 batches of 100 fit into 512 examples; the epoch ends after 10.
+    assert [len(gathered) for gathered in lists] == [5, 5, 2]
+    assert len({batch.untyped_storage().data_ptr() for batch, _ in lists[0]}) == 1
