@@ -106,7 +106,7 @@ def batch_summary(
         Columns `POINT`, `full_batch`, `status`, `test_accuracy`, `test_accuracy_lo`, `test_accuracy_hi`,
         `gap`, `n`, `n_diverged`, `lr`, `edge`, `steps_to_target`, `examples_to_target`, `seconds_to_target`
         (medians; nan where never reached), `reached`, `seeds` (of the seconds), `examples_per_second`,
-        `peak_mib`, `activation_mib`, `most_accurate`, `fewest_steps`, `fewest_examples`, `fewest_seconds`,
+        `peak_mib`, `step_mib`, `activation_mib`, `most_accurate`, `fewest_steps`, `fewest_examples`, `fewest_seconds`,
         `highest_throughput` (the best of its condition, by the point estimate): one row per cell, also for
         those that failed.
     """
@@ -134,7 +134,7 @@ def batch_summary(
     )
     table = table.merge(counts, on=POINT, how="left")
     table = table.merge(speeds[[*POINT, "examples_per_second"]], on=POINT, how="left")
-    table = table.merge(memories[[*POINT, "peak_mib", "activation_mib"]], on=POINT, how="left")
+    table = table.merge(memories[[*POINT, "peak_mib", "step_mib", "activation_mib"]], on=POINT, how="left")
     table["most_accurate"] = _is_best(table, "test_accuracy", "max")
     for name in ("steps_to_target", "examples_to_target", "seconds_to_target"):
         table[f"fewest_{name.split('_')[0]}"] = _is_best(table, name, "min")

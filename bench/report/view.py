@@ -71,6 +71,9 @@ def batch_table(scene: Scene) -> Table:
         "steps to target",
         "examples to target",
         "seconds to target",
+        "examples/s",
+        "held by a step",
+        "best learning rate",
     )
     return Table(
         "Re-tuned learning rate, accuracy and gap at equal epochs. ± is half the 95 % interval over "
@@ -109,7 +112,7 @@ def _batch_row(scene: Scene, row: dict[Any, Any]) -> tuple[Cell, ...]:
         Cell(words.percentage_points(row["gap"], digits)),
         *target,
         Cell(words.number(row["examples_per_second"]), "", "best" if row["highest_throughput"] else ""),
-        Cell(words.mebibytes(row["peak_mib"])),
+        Cell(words.mebibytes(row["step_mib"])),
         Cell(
             words.learning_rate(row["lr"]), "edge of grid" if row["edge"] is True or row["edge"] == 1 else ""
         ),
