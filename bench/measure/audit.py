@@ -65,6 +65,21 @@ def untrained_loss(subject: Subject) -> AuditCheck:
     return AuditCheck("untrained loss", passed, f"{loss:.4f}", f"ln {task.classes} = {expected:.4f} ± {tolerance:g}")
 
 
+def outputs_are_logits(subject: Subject) -> AuditCheck:
+    """The outputs are not probabilities already: those are nowhere negative and sum to 1 for every example.
+
+    A cross-entropy of probabilities trains, slowly and to a worse end; its untrained loss is ln C all the same.
+    """
+    task = subject.task
+    with torch.inference_mode():
+        outputs = task.logits(task.initialise(0), _head(task.val).inputs).float()
+    smallest, sums = outputs.min().item(), outputs.sum(1)
+    low, high = sums.min().item(), sums.max().item()
+    passed = smallest < 0 or max(abs(low - 1), abs(high - 1)) > 0.01
+    value = f"smallest {smallest:.2g}, sums {low:.2g} … {high:.2g}"
+    return AuditCheck("outputs are logits", passed, value, "some below 0, or sums other than 1")
+
+
 def standardised_inputs(task: Task) -> AuditCheck:
     """The training inputs have mean 0 and standard deviation 1: standardised once, not twice, not never."""
     inputs = task.train.inputs.to("cpu", torch.float64)
@@ -126,7 +141,7 @@ def _fingerprints(split: Split) -> set[int]:
     flat = split.inputs.to("cpu", torch.float64).flatten(1)
     direction = torch.randn(flat.shape[1], generator=generator, dtype=torch.float64)
     # Rounded: the sum's last bits depend on where in the matrix a row stands.
-    return {round(value * 1e6) for value in (flat @ direction).tolist()}
+    return {round(value * 1e6) for value in (flat @ direction).tolist() if math.isfinite(value)}
 
 
 def zero_learning_rate(subject: Subject) -> AuditCheck:
@@ -211,6 +226,7 @@ def _steps(subject: Subject, parameters: list[Tensor], lr: float) -> None:
 
 TRAINING_CHECKS: tuple[Callable[[Subject], AuditCheck], ...] = (
     untrained_loss,
+    outputs_are_logits,
     batch_order,
     evaluation_batch,
     zero_learning_rate,

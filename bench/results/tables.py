@@ -92,7 +92,7 @@ def tables(records: Iterable[tuple[Record, pd.DataFrame]]) -> Tables:
             "lr" on (`bench.results.curves.COLUMNS`).
 
     Returns:
-        The three tables, rows ordered by task, optimizer, device, precision, batch size, then lr, seed, step.
+        The three tables, rows ordered by sweep, task, optimizer, device, precision, batch size, then lr, seed, step.
     """
     cells: list[dict[str, Any]] = []
     trials: list[dict[str, Any]] = []
@@ -102,7 +102,8 @@ def tables(records: Iterable[tuple[Record, pd.DataFrame]]) -> Tables:
         cells.append(keys | _cell_row(record))
         trials.extend(keys | row for row in _trial_rows(record))
         if len(curve):
-            curves.append(curve.assign(**keys))
+            # A cell trains seed by seed, so its curves do not come in this order.
+            curves.append(curve.assign(**keys).sort_values(["lr", "seed", "step"], kind="stable"))
     return Tables(
         cells=pd.DataFrame(cells, columns=list(CELL_COLUMNS)),
         trials=pd.DataFrame(trials, columns=list(TRIAL_COLUMNS)),
