@@ -107,11 +107,11 @@ def check_mirror(store: Store) -> MirrorReport:
     return MirrorReport([found[cell] for cell in sorted(found)])
 
 
-def run(store: Store, out: TextIO = sys.stdout) -> int:
+def run(store: Store, out: TextIO | None = None) -> int:
     """Check a sweep's mirror and print the report; return the exit code (`MirrorReport.exit_code`)."""
     report = check_mirror(store)
     for line in report.lines():
-        print(line, file=out)
+        print(line, file=out or sys.stdout)
     return report.exit_code
 
 

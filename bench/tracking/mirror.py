@@ -25,6 +25,7 @@ from bench.tracking.content import run_id
 from bench.tracking.state import (
     MIRRORED,
     MISSING,
+    NOT_TRIED,
     CellMirror,
     MirrorState,
     StateError,
@@ -41,12 +42,12 @@ _LEAVE = 2.0
 
 
 def mirror_sweep(
-    store: Store, tracker: TrackerConfig, cells: Sequence[str] | None = None, stall_seconds: float = 10.0
+    store: Store, tracker: TrackerConfig, cells: Sequence[str] | None = None, stall_seconds: float = 9.0
 ) -> MirrorState:
     """Mirror every record that is not mirrored yet, and say what could not be.
 
     A mirror that works goes on for as long as it makes progress. One that does not is killed, whole, when no
-    cell has been mirrored for `stall_seconds`, so it delays the sweep by about that much in all. Nothing is
+    cell has been mirrored for `stall_seconds`, so it delays the sweep by hardly more. Nothing is
     raised but KeyboardInterrupt; no record is touched.
 
     Args:
@@ -60,17 +61,16 @@ def mirror_sweep(
     """
     if tracker.name == "none":
         return MirrorState(tracker="none", mode=tracker.mode)
-    state = MirrorState(tracker=tracker.name, mode=tracker.mode)
+    job = _Job(store, tracker, MirrorState(tracker=tracker.name, mode=tracker.mode))
     try:
         tracker.validate()
-        state = _known(store, tracker)
-        job = _Job(store, tracker, state)
+        job.state = _known(store, tracker)
         wanted = list(cells) if cells is not None else store.cells()
-        state = job.mirror(wanted, stall_seconds)
+        return job.mirror(wanted, stall_seconds)
     except Exception as error:
         # A defect in the mirror must not become a defect of the sweep that has just finished.
-        return _finish(store, dataclasses.replace(state, note=one_line(f"{type(error).__name__}: {error}")))
-    return state
+        note = one_line(f"{type(error).__name__}: {error}")
+        return _finish(store, dataclasses.replace(job.state, note=note))
 
 
 def _known(store: Store, tracker: TrackerConfig) -> MirrorState:
@@ -100,8 +100,12 @@ class _Job:
         self.store = store
         self.tracker = tracker
         self.state = state
-        self.folder = tracker.folder(store.path)
         self.digests: dict[str, str] = {}
+
+    @property
+    def folder(self) -> Path:
+        """Folder that holds the mirror's `wandb/` folder."""
+        return self.tracker.folder(self.store.path)
 
     def mirror(self, wanted: list[str], stall_seconds: float) -> MirrorState:
         """Mirror the wanted cells that need it; return the state, saved."""
@@ -182,7 +186,7 @@ class _Job:
                     return f"no cell was mirrored for {stall_seconds:g} s"
                 return f"the mirror's process ended early ({child.last_words()})"
             if "stop" in answer:
-                return f"given up after: {answer['stop']}"
+                return f"{NOT_TRIED}{answer['stop']}"
             self._take(answer)
             now = time.monotonic()
             if answer["status"] == MIRRORED:
@@ -214,13 +218,14 @@ class _Job:
     def _remove_partial_runs(self) -> None:
         """Remove what is left of runs that were begun and not finished; they would look like mirrors."""
         kept = {self.store.path.absolute() / entry.path for entry in self.state.cells.values() if entry.path}
-        for cell, entry in self.state.cells.items():
-            if entry.digest is None:
-                continue
-            run = run_id(self.store.sweep, cell, entry.digest)
-            for folder in (self.folder / "wandb").glob(f"*run-*-{run}"):
-                if folder not in kept:
-                    shutil.rmtree(folder, ignore_errors=True)
+        ours = {
+            run_id(self.store.sweep, cell, entry.digest)
+            for cell, entry in self.state.cells.items()
+            if entry.digest
+        }
+        for folder in (self.folder / "wandb").glob("*run-*-*"):
+            if folder.name.rpartition("-")[2] in ours and folder not in kept:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 class _Child:
@@ -229,9 +234,11 @@ class _Child:
     def __init__(self, environment: dict[str, str], scratch: Path, job: dict[str, Any]) -> None:
         self._answers: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._tail: deque[str] = deque(maxlen=20)
+        # Standard input stays open for as long as this process lives, and says nothing.
+        (scratch / "job.json").write_text(json.dumps(job), encoding="utf-8")
         # -P: a file in the folder the child runs in must not stand in for a library.
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "bench.tracking.worker"],
+            [sys.executable, "-P", "-m", "bench.tracking.worker", str(scratch)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -248,10 +255,6 @@ class _Child:
         ]
         for reader in self._readers:
             reader.start()
-        with contextlib.suppress(OSError):  # a child that is already gone shows as the end of its answers
-            assert self._process.stdin is not None
-            self._process.stdin.write(json.dumps(job) + "\n")
-            self._process.stdin.flush()
 
     def _read(self, stream: IO[str], put: Callable[[str], None], tell_end: bool) -> None:
         with stream:
@@ -283,6 +286,8 @@ class _Child:
 
     def last_words(self) -> str:
         """Return the end of what the child printed, in one line."""
+        self.leave(_LEAVE)
+        self._readers[1].join(_LEAVE)
         code = self._process.poll()
         return one_line(f"exit code {code}: {' '.join(list(self._tail)[-3:])}")
 
@@ -298,7 +303,9 @@ class _Child:
             with contextlib.suppress(psutil.Error):
                 process.kill()
         self._process.wait()
-        psutil.wait_procs(self._family, timeout=_LEAVE)
+        deadline = time.monotonic() + _LEAVE
+        while any(map(_runs, self._family)) and time.monotonic() < deadline:
+            time.sleep(0.01)
         assert self._process.stdin is not None
         with contextlib.suppress(OSError):
             self._process.stdin.close()
@@ -309,6 +316,14 @@ class _Child:
         # wandb's service runs in a session of its own, so no signal to a process group would reach it.
         with contextlib.suppress(psutil.Error):
             self._family |= set(psutil.Process(self._process.pid).children(recursive=True))
+
+
+def _runs(process: psutil.Process) -> bool:
+    # An orphan stays a zombie until init looks after it, which can take a second; it does nothing more.
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ from bench.results.store import Store
 FILE = "mirror.json"
 MIRRORED = "mirrored"
 MISSING = "missing"
+NOT_TRIED = "not tried after: "
 
 
 class StateError(BenchError):
@@ -68,7 +69,8 @@ class MirrorState:
         held = len(self.cells) - len(missing)
         text = f"{self.tracker} ({self.mode}) mirrors {held} of {len(self.cells)} cells"
         if missing:
-            text += f"; missing: {'; '.join(sorted(set(missing.values())))}"
+            reasons = sorted({reason.removeprefix(NOT_TRIED) for reason in missing.values()})
+            text += f"; missing: {'; '.join(reasons)}"
         return text + (f" [{self.note}]" if self.note and self.note not in text else "")
 
     def to_json(self) -> str:

@@ -1,13 +1,14 @@
 """The child that mirrors: `python -m bench.tracking.worker`, started by `bench.tracking.mirror` alone.
 
-It reads one JSON object from standard input and answers with one JSON line per cell. When standard input
-closes, its parent is gone and it ends at once. Only here is wandb imported for writing.
+It reads `job.json` in the scratch folder it is given and answers with one JSON line per cell. When its
+standard input closes, its parent is gone: it removes that folder and ends. Only here does wandb write.
 """
 
 import base64
 import hashlib
 import json
 import os
+import shutil
 import sys
 import threading
 from pathlib import Path
@@ -174,6 +175,9 @@ def _answer(stream: IO[str], answer: dict[str, Any]) -> None:
 
 
 def _reason(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        # Without the names of temporary files, which say nothing and differ every time.
+        return one_line(f"{type(error).__name__}: {error.strerror}")
     return one_line(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__)
 
 
@@ -210,24 +214,25 @@ def work(job: dict[str, Any], stream: IO[str]) -> None:
         _answer(stream, answer)
 
 
-def _end_with_parent(lifeline: IO[str]) -> None:
+def _end_with_parent(lifeline: IO[str], scratch: Path) -> None:
     lifeline.read()
+    shutil.rmtree(scratch, ignore_errors=True)
     os._exit(1)
 
 
 def main() -> int:
-    """Mirror what standard input says. Returns 0; the answers tell what failed."""
+    """Mirror what `job.json` in the folder named first says. Returns 0; the answers tell what failed."""
     os.nice(10)
     # wandb and its service inherit the standard streams and may print: the answers get a stream of their own.
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     lifeline = os.fdopen(os.dup(0), encoding="utf-8")
+    scratch = Path(sys.argv[1])
     os.dup2(2, 1)
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
     os.close(null)
-    job = json.loads(lifeline.readline())
-    threading.Thread(target=_end_with_parent, args=(lifeline,), daemon=True).start()
-    work(job, answers)
+    threading.Thread(target=_end_with_parent, args=(lifeline, scratch), daemon=True).start()
+    work(json.loads((scratch / "job.json").read_text(encoding="utf-8")), answers)
     return 0
 
 

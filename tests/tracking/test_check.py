@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from bench.errors import UsageError
 from bench.results.curves import write_curves
 from bench.results.store import Store
 from bench.tracking import StateError, TrackerConfig, mirror_sweep, read_state
@@ -180,3 +181,23 @@ def test_unreadable_state(store: Store) -> None:
     (store.path / "mirror.json").write_text("[]")
     with pytest.raises(StateError, match=r"mirror\.json: not a mirror state"):
         check_mirror(store)
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("import click\ncli = click.Group()", "has no `wandb leet inspect`"),
+        ("raise ImportError", "cannot be imported"),
+    ],
+)
+def test_wandb_that_cannot_read(
+    mirrored: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, message: str
+) -> None:
+    package = tmp_path / "wandb" / "cli"
+    package.mkdir(parents=True)
+    (package / "cli.py").write_text(source)
+    for folder in (package, package.parent):
+        (folder / "__init__.py").write_text("")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with pytest.raises(UsageError, match=message):
+        check_mirror(mirrored)

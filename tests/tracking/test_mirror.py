@@ -22,6 +22,8 @@ from tests.tracking.sweeps import curves, fingerprint, record, write_interrupted
 KEY = "0123456789abcdef" * 2 + "deadbeef"
 # Beyond the stall itself: ending the children, removing what they began, saving the state; on a busy machine.
 SLACK = 6.0
+# Long enough for a child on a busy machine to import wandb and call the server.
+STALL = 8
 
 
 def files(folder: Path) -> list[Path]:
@@ -59,7 +61,11 @@ def nothing_left() -> Iterator[None]:
 
 def wandb_services() -> set[psutil.Process]:
     """Services run in sessions of their own and would outlive the process that started them."""
-    return {process for process in psutil.process_iter(["name"]) if "wandb" in (process.info["name"] or "")}
+    return {
+        process
+        for process in psutil.process_iter(["name", "status"])
+        if "wandb" in (process.info["name"] or "") and process.info["status"] != psutil.STATUS_ZOMBIE
+    }
 
 
 @pytest.mark.usefixtures("nothing_left")
@@ -176,15 +182,15 @@ def test_server_that_never_answers(store: Store, monkeypatch: pytest.MonkeyPatch
         monkeypatch.setenv("WANDB_API_KEY", KEY)
         monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{server.getsockname()[1]}")
         start = time.monotonic()
-        state = mirror_sweep(store, TrackerConfig(mode="online"), stall_seconds=4)
+        state = mirror_sweep(store, TrackerConfig(mode="online"), stall_seconds=STALL)
         took = time.monotonic() - start
         server.shutdown(socket.SHUT_RDWR)
         thread.join(5)
         for caller in callers:
             caller.close()
     assert called.is_set()
-    assert 4 <= took < 4 + SLACK
-    assert_missing(state, store, "no cell was mirrored for 4 s")
+    assert STALL <= took < STALL + SLACK
+    assert_missing(state, store, f"no cell was mirrored for {STALL} s")
     assert fingerprint(store) == before
     assert not any(KEY.encode() in path.read_bytes() for path in files(store.path.parent))
 
@@ -231,6 +237,19 @@ def test_full_disk_for_everything(small_disk: Path) -> None:
     assert fingerprint(store) == before
 
 
+def test_second_process_leaves_it_to_the_first(store: Store) -> None:
+    fcntl = pytest.importorskip("fcntl")
+    (store.path / "wandb").mkdir()
+    descriptor = os.open(store.path / "wandb", os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        state = mirror_sweep(store, TrackerConfig())
+    finally:
+        os.close(descriptor)
+    assert set(state.missing.values()) == {"another process is mirroring into this folder"}
+    assert not (store.path / "mirror.json").exists()
+
+
 def test_unreadable_state_is_replaced(store: Store) -> None:
     (store.path / "mirror.json").write_text('{"cells": [')
     state = mirror_sweep(store, TrackerConfig(mode="disabled"))
@@ -243,6 +262,23 @@ def test_wrong_config_is_a_note(store: Store) -> None:
     state = mirror_sweep(store, TrackerConfig(mode="ofline"))
     assert state.note is not None
     assert "did you mean 'offline'" in state.note
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        ("raise ImportError('half installed')", "wandb cannot be imported (ImportError: half installed)"),
+        ("import os, sys; print('oh', file=sys.stderr, flush=True); os._exit(7)", "exit code 7: oh"),
+        ("import os; os.write(1, b'not an answer'); os._exit(7)", "exit code 7: not an answer"),
+    ],
+)
+def test_broken_installation(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, reason: str
+) -> None:
+    (tmp_path / "path" / "wandb").mkdir(parents=True)
+    (tmp_path / "path" / "wandb" / "__init__.py").write_text(source)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "path"))
+    assert_missing(mirror_sweep(store, TrackerConfig(), stall_seconds=60), store, reason)
 
 
 PROGRAM = """

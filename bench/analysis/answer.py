@@ -1,0 +1,86 @@
+"""The answer in a sentence: what speaks for and what against the largest batch."""
+
+from collections.abc import Callable
+from typing import Any
+
+from bench.analysis import words
+
+Row = dict[str, Any]
+
+
+def short_answer(rows: list[Row], batch: Callable[[float], str], target: str) -> tuple[str, str, str]:
+    """Put the verdicts of one setting together.
+
+    A part of which the verdict is inconclusive is no reason for or against; it is named as not settled.
+
+    Args:
+        rows: Rows of `bench.analysis.findings.findings`.
+        batch: Writes a batch size.
+        target: The target in words.
+
+    Returns:
+        The answer in a word or two, the reasons in a sentence, and what is not settled in a sentence (or
+        empty).
+    """
+    by_topic = {
+        topic: [row for row in rows if row["topic"] == topic]
+        for topic in ("speed", "time", "epochs", "equal steps")
+    }
+    if not any(by_topic.values()):
+        return "Not answered:", "no two batch sizes of this sweep are complete.", ""
+    verdicts = {topic: {str(row["verdict"]) for row in found} for topic, found in by_topic.items()}
+    against, unsettled = [], []
+    if "refuted" in verdicts["speed"]:
+        against.append("the largest batch does not handle more examples per second")
+    if "refuted" in verdicts["time"]:
+        against.append(_against_time(by_topic["time"], batch, target))
+    elif "inconclusive" in verdicts["time"]:
+        unsettled.append("which batch reaches the target first")
+    for topic, unit in (("epochs", "epochs"), ("equal steps", "steps")):
+        if "supported" in verdicts[topic]:
+            against.append(_against_accuracy(by_topic[topic], unit))
+        elif "inconclusive" in verdicts[topic]:
+            unsettled.append(f"which generalises better at equal {unit}")
+    tail = f"Not settled by this sweep: {words.listing(unsettled)}." if unsettled else ""
+    if against:
+        praise = _praise(by_topic["speed"])
+        reason = f"{praise}{', and '.join(against)}."
+        return "No.", reason[0].upper() + reason[1:], tail
+    if unsettled:
+        return "Not settled.", "Nothing that was settled speaks against the largest batch.", tail
+    return "Here, yes:", "but for memory, nothing measured speaks against the largest batch.", ""
+
+
+def _praise(rows: list[Row]) -> str:
+    if {str(row["verdict"]) for row in rows} != {"supported"}:
+        return ""
+    return f"the largest batch handles {_span(rows)} as many examples per second as the smallest, but "
+
+
+def _span(rows: list[Row]) -> str:
+    effects = sorted(float(row["effect"]) for row in rows)
+    low, high = (words.number(effect, 2) for effect in (effects[0], effects[-1]))
+    return f"{low} times" if low == high else f"{low} to {high} times"
+
+
+def _against_time(rows: list[Row], batch: Callable[[float], str], target: str) -> str:
+    lost = [row for row in rows if row["verdict"] == "refuted"]
+    named = " or ".join(batch(size) for size in sorted({int(row["batch_from"]) for row in lost}))
+    return f"{named} reached {target} first{_who(lost, rows)}"
+
+
+def _against_accuracy(rows: list[Row], unit: str) -> str:
+    worse = [row for row in rows if row["verdict"] == "supported"]
+    points = sorted(-100 * float(row["effect"]) for row in worse)
+    low, high = (words.number(value, 2) for value in (points[0], points[-1]))
+    span = low if low == high else f"{low} to {high}"
+    who = _who(worse, rows)
+    return f"at equal {unit} the largest ends {span} points of test accuracy below the smallest{who}"
+
+
+def _who(some: list[Row], everyone: list[Row]) -> str:
+    return (
+        ""
+        if len(some) == len(everyone)
+        else f" (with {words.listing([str(row['optimizer']) for row in some])})"
+    )

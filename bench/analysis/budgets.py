@@ -1,0 +1,114 @@
+"""Budgets are cuts through the curves: what each trial had reached after equal epochs, steps or seconds."""
+
+import numpy as np
+import pandas as pd
+
+from bench.analysis.study import CONDITION, METRICS, POINT, TRIAL, Study
+
+#: Budget → its column in the trials table and in the evaluations. `end` is whatever the run's own budget
+#: gave.
+AXES = {
+    "epochs": ("epochs", "epoch"),
+    "steps": ("steps", "step"),
+    "examples": ("examples", "examples"),
+    "seconds": ("train_seconds", "train_seconds"),
+}
+BUDGETS = (*AXES, "end")
+
+#: A budget given as a decimal number of epochs is reached by an evaluation that differs only in rounding.
+ROUNDING = 1 + 1e-9
+
+
+def common_budgets(trials: pd.DataFrame) -> pd.DataFrame:
+    """Find the largest budgets that every batch size of a condition reached.
+
+    A batch size has reached what its shortest complete trial reached; batch sizes without a complete trial
+    are left out of the minimum (their diverged trials count as failed at any budget).
+
+    Args:
+        trials: Columns `POINT`, `status`, `steps`, `epochs`, `examples`, `train_seconds`.
+
+    Returns:
+        Columns `CONDITION`, `epochs`, `steps`, `examples`, `seconds`: one row per condition.
+    """
+    complete = trials[trials["status"] == "complete"]
+    columns = {budget: column for budget, (column, _) in AXES.items()}
+    least = complete.groupby(CONDITION, as_index=False)[list(columns.values())].min()
+    return least.rename(columns={column: budget for budget, column in columns.items()})
+
+
+def untrained_levels(evaluations: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
+    """Return the mean of every metric before the first step, per task.
+
+    Args:
+        evaluations: As in `Study`.
+        cells: Columns `cell`, `task`.
+
+    Returns:
+        Index `task`, columns `METRICS`; nan where nothing was evaluated at step 0.
+    """
+    start = evaluations[evaluations["step"] == 0].merge(cells[["cell", "task"]], on="cell")
+    tasks = sorted(set(cells["task"]))
+    return start.groupby("task")[METRICS].mean().reindex(tasks)
+
+
+def cuts(data: Study) -> pd.DataFrame:
+    """Cut every trial of a complete cell at every budget: its last evaluation at or before it.
+
+    Cells that are not complete are left out: a grid of which a part is missing has no best learning rate.
+    A trial that diverged before the cut is kept and marked: its accuracies are those of the untrained model
+    (0 where that was not evaluated), its losses infinite. One that was interrupted before the cut is marked
+    missing.
+
+    Returns:
+        Columns `TRIAL`, `budget`, `budget_value` (nan for `end`), `diverged`, `missing`, `step`, `epoch`,
+        `examples`, `train_seconds`, `METRICS`: one row per trial and budget.
+    """
+    trials = data.complete_trials()
+    limits = common_budgets(trials)
+    base = trials[["cell", *TRIAL, "status"]]
+    frames = []
+    for budget in BUDGETS:
+        frame = base.copy()
+        frame["budget"] = budget
+        if budget == "end":
+            frame["budget_value"] = np.nan
+            limit = pd.Series(np.inf, index=frame.index)
+        else:
+            merged = frame[CONDITION].merge(limits[[*CONDITION, budget]], on=CONDITION, how="left")
+            frame["budget_value"] = merged[budget].to_numpy(dtype=float)
+            limit = frame["budget_value"]
+            frame = frame[limit.notna()]
+        frames.append(_cut(data.evaluations, frame, limit[frame.index], budget))
+    table = pd.concat(frames, ignore_index=True)
+    levels = untrained_levels(data.evaluations, data.cells)
+    for metric in METRICS:
+        failed = table["task"].map(levels[metric]).fillna(0.0) if metric.endswith("accuracy") else np.inf
+        table[metric] = table[metric].mask(table["diverged"], failed)
+    return table.drop(columns=["cell", "status"]).sort_values(["budget", *TRIAL], ignore_index=True)
+
+
+def _cut(evaluations: pd.DataFrame, trials: pd.DataFrame, limit: pd.Series, budget: str) -> pd.DataFrame:
+    keys = ["cell", "lr", "seed"]
+    axis = AXES[budget][1] if budget in AXES else "step"
+    limits = trials[keys].assign(limit_=limit.to_numpy(dtype=float) * ROUNDING)
+    rows = evaluations.merge(limits, on=keys)
+    last = rows.drop_duplicates(keys, keep="last")[[*keys, axis]].rename(columns={axis: "reached_"})
+    at_cut = rows[rows[axis] <= rows["limit_"]].drop_duplicates(keys, keep="last").drop(columns="limit_")
+    table = trials.merge(at_cut, on=keys, how="left").merge(last, on=keys, how="left").merge(limits, on=keys)
+    # What ended beyond the cut had, at the cut, not yet diverged or been interrupted.
+    ended_early = ~(table["reached_"] > table["limit_"])
+    lost = table[METRICS].isna().all(axis=1)
+    table["diverged"] = (table["status"] == "diverged") & (ended_early | lost)
+    table["missing"] = (table["status"] == "interrupted") & ended_early | lost & ~table["diverged"]
+    return table.drop(columns=["reached_", "limit_"])
+
+
+def reached(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the budgets at which a condition was cut: columns `CONDITION`, `budget`, `budget_value`."""
+    return table[[*CONDITION, "budget", "budget_value"]].drop_duplicates(ignore_index=True)
+
+
+def points(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the different grid points of a table, columns `POINT`, in order."""
+    return table[POINT].drop_duplicates().sort_values(POINT, ignore_index=True)

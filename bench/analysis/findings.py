@@ -1,0 +1,168 @@
+"""One row per finding: what the headline says, before it is put into words."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bench.analysis.comparisons import STEPS_MARGIN, TIME_MARGIN
+from bench.analysis.intervals import mean_interval, verdict
+from bench.analysis.study import CONDITION, records, select
+
+MEMORY_MARGIN = 0.01
+
+COLUMNS = [
+    *CONDITION,
+    "topic",
+    "claim",
+    "verdict",
+    "batch_from",
+    "batch_to",
+    "value_from",
+    "value_to",
+    "unit",
+]
+COLUMNS += ["effect", "lo", "hi", "lo_wide", "hi_wide", "effect_unit", "n", "budget_value", "note", "source"]
+
+
+def findings(
+    speeds: pd.DataFrame, targets: pd.DataFrame, seeds: pd.DataFrame, comparisons: pd.DataFrame
+) -> pd.DataFrame:
+    """Hold each part of "is a bigger batch always better?" against the data, per condition.
+
+    Args:
+        speeds: As `bench.analysis.speed.speed_summary` returns.
+        targets: As `bench.analysis.targets.to_target` returns.
+        seeds: As `bench.analysis.targets.seeds_to_target` returns.
+        comparisons: As `bench.analysis.comparisons.largest_against_smallest` returns.
+
+    Returns:
+        Columns `CONDITION`, `topic` (speed, steps, time, epochs, equal steps, memory), `claim`, `verdict`,
+        `batch_from`, `batch_to`, `value_from`, `value_to` with `unit`, `effect` with `lo`, `hi` and
+        `effect_unit` ("ratio" or "fraction"), `lo_wide`, `hi_wide` (also over test examples), `n` (seeds),
+        `budget_value`, `note`, `source` (the CSV table the numbers stand in).
+    """
+    rows: list[dict[str, Any]] = []
+    for row in records(speeds):
+        keys = {name: row[name] for name in CONDITION}
+        rows += [keys | found for found in (_speed(row), _memory(row)) if found]
+    for key, group in targets.groupby(CONDITION):
+        keys = {name: str(value) for name, value in zip(CONDITION, key, strict=True)}
+        rows += [
+            keys | found
+            for measure in ("steps", "seconds")
+            if (found := _target(keys, group, seeds, measure))
+        ]
+    tuned = comparisons[(comparisons["rule"] == "re-tuned") & comparisons["budget"].isin(["epochs", "steps"])]
+    rows += [{name: row[name] for name in CONDITION} | _generalisation(row) for row in records(tuned)]
+    table = pd.DataFrame(rows).reindex(columns=COLUMNS)
+    return table.sort_values([*CONDITION, "topic"], ignore_index=True)
+
+
+def _log_verdict(effect: float, lo: float, hi: float, margin: float, direction: int) -> str:
+    if not all(math.isfinite(value) and value > 0 for value in (effect, lo, hi)):
+        return "inconclusive"
+    return verdict(math.log(effect), math.log(lo), math.log(hi), math.log1p(margin), direction)
+
+
+def _speed(row: dict[str, Any]) -> dict[str, Any] | None:
+    if not math.isfinite(row["eps_ratio"]) or row["batch_small"] == row["batch_large"]:
+        return None
+    effect, lo, hi = row["eps_ratio"], row["eps_ratio_lo"], row["eps_ratio_hi"]
+    return {
+        "topic": "speed",
+        "claim": "the largest batch handles more examples per second than the smallest",
+        "verdict": _log_verdict(effect, lo, hi, TIME_MARGIN, +1),
+        "batch_from": row["batch_small"],
+        "batch_to": row["batch_large"],
+        "value_from": row["eps_small"],
+        "value_to": row["eps_large"],
+        "unit": "examples per second",
+        "effect": effect,
+        "lo": lo,
+        "hi": hi,
+        "effect_unit": "ratio",
+        "budget_value": row["knee"],
+        "note": f"fastest at {row['batch_fastest']}",
+        "source": "throughput.csv",
+    }
+
+
+def _memory(row: dict[str, Any]) -> dict[str, Any] | None:
+    if not math.isfinite(row["step_small"]) or row["memory_batch_small"] == row["memory_batch_large"]:
+        return None
+    effect = row["step_large"] / row["step_small"]
+    return {
+        "topic": "memory",
+        "claim": "the largest batch needs more memory than the smallest",
+        # Counted bytes have no spread.
+        "verdict": _log_verdict(effect, effect, effect, MEMORY_MARGIN, +1),
+        "batch_from": row["memory_batch_small"],
+        "batch_to": row["memory_batch_large"],
+        "value_from": row["step_small"],
+        "value_to": row["step_large"],
+        "unit": "MiB",
+        "effect": effect,
+        "effect_unit": "ratio",
+        "source": "memory.csv",
+    }
+
+
+def _target(
+    keys: dict[str, str], group: pd.DataFrame, seeds: pd.DataFrame, measure: str
+) -> dict[str, Any] | None:
+    """Compare the largest batch with the best one (with the smallest, where the largest is the best)."""
+    rows = group[group["measure"] == measure].sort_values("batch_size")
+    reached = rows[rows["median"].notna()]
+    if len(rows) < 2 or reached.empty:
+        return None
+    largest = rows.iloc[-1]
+    best = reached.iloc[int(reached["median"].argmin())]
+    is_best = best["batch_size"] == largest["batch_size"]
+    other = reached.iloc[0] if is_best else best
+    values = select(seeds, **keys, measure=measure).pivot(index="seed", columns="batch_size", values="value")
+    ratios = values[largest["batch_size"]] / values[other["batch_size"]]
+    logs = mean_interval(np.log(ratios.to_numpy(dtype=float)))
+    never = not math.isfinite(largest["median"])
+    effect, lo, hi = (math.exp(value) for value in (logs.mean, logs.lo, logs.hi))
+    margin = TIME_MARGIN if measure == "seconds" else STEPS_MARGIN
+    return {
+        "topic": "time" if measure == "seconds" else "steps",
+        "claim": f"the largest batch reaches the target in the fewest {measure}",
+        "verdict": "refuted" if never else _log_verdict(effect, lo, hi, margin, -1),
+        "batch_from": other["batch_size"],
+        "batch_to": largest["batch_size"],
+        "value_from": other["median"],
+        "value_to": largest["median"],
+        "unit": measure,
+        "effect": math.nan if never else effect,
+        "lo": math.nan if never else lo,
+        "hi": math.nan if never else hi,
+        "effect_unit": "ratio",
+        "n": logs.n,
+        "note": "never reached" if never else "largest is best" if is_best else "",
+        "source": "to-target.csv",
+    }
+
+
+def _generalisation(row: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "topic": "epochs" if row["budget"] == "epochs" else "equal steps",
+        "claim": f"the largest batch generalises worse than the smallest at equal {row['budget']}, re-tuned",
+        "verdict": row["verdict"],
+        "batch_from": row["batch_small"],
+        "batch_to": row["batch_large"],
+        "value_from": row["accuracy_small"],
+        "value_to": row["accuracy_large"],
+        "unit": "test accuracy, fraction",
+        "effect": row["difference"],
+        "lo": row["lo"],
+        "hi": row["hi"],
+        "lo_wide": row["lo_wide"],
+        "hi_wide": row["hi_wide"],
+        "effect_unit": "fraction",
+        "n": row["n"],
+        "budget_value": row["budget_value"],
+        "source": "largest-against-smallest.csv",
+    }

@@ -1,0 +1,175 @@
+"""The three exported tables, arranged for analysis: one cell per grid point, one row per evaluation."""
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+#: What is held fixed while the batch size varies.
+CONDITION = ["task", "model", "optimizer", "device", "precision"]
+#: A condition without the optimizer: what a reader compares optimizers within.
+SETTING = ["task", "model", "device", "precision"]
+#: One point of the grid.
+POINT = [*CONDITION, "batch_size"]
+#: One trial of a point.
+TRIAL = [*POINT, "lr", "seed"]
+
+METRICS = ["train_loss", "train_accuracy", "val_loss", "val_accuracy", "test_loss", "test_accuracy"]
+
+#: How many examples the splits of a named data set hold: train, validation, test.
+SPLITS = {"mnist5k": (4000, 500, 500), "mnist": (55_000, 5_000, 10_000)}
+
+
+@dataclass(frozen=True)
+class Study:
+    """What the analysis works on.
+
+    Attributes:
+        cells: The exported cells table, one row per `POINT`.
+        trials: The exported trials of these cells.
+        evaluations: One row per trial and evaluation: `cell`, `lr`, `seed`, `step`, `epoch`, `examples`,
+            `train_seconds`, `METRICS`; sorted by the first four.
+        repeated: Rows of cells left out because another cell has the same `POINT`.
+    """
+
+    cells: pd.DataFrame
+    trials: pd.DataFrame
+    evaluations: pd.DataFrame
+    repeated: pd.DataFrame
+
+    def complete_trials(self) -> pd.DataFrame:
+        """Return the trials of complete cells: those that can be compared."""
+        complete = self.cells.loc[self.cells["status"] == "complete", "cell"]
+        return self.trials[self.trials["cell"].isin(complete)].reset_index(drop=True)
+
+
+def study(cells: pd.DataFrame, trials: pd.DataFrame, curves: pd.DataFrame) -> Study:
+    """Arrange the exported tables.
+
+    Where several cells share a `POINT` (they differ in something else, such as the schedule), the complete
+    one with the most trials stands for it, and of equals the one with the smallest id.
+
+    Args:
+        cells: Columns `bench.results.tables.CELL_COLUMNS`.
+        trials: Columns `bench.results.tables.TRIAL_COLUMNS`.
+        curves: Columns `bench.results.tables.CURVE_COLUMNS`.
+    """
+    cells, trials = _typed(cells), _typed(trials)
+    ranked = cells.assign(
+        complete_=(cells["status"] == "complete").astype(int),
+        trials_=cells["cell"].map(trials.groupby("cell").size()).fillna(0),
+    ).sort_values([*POINT, "complete_", "trials_", "cell"], ascending=[True] * 6 + [False, False, True])
+    first = ~ranked.duplicated(POINT)
+    order = [*CONDITION, "batch_size"]
+    chosen = ranked[first].drop(columns=["complete_", "trials_"]).sort_values(order, ignore_index=True)
+    repeated = ranked[~first].drop(columns=["complete_", "trials_"]).sort_values(order, ignore_index=True)
+    return Study(
+        cells=chosen,
+        trials=trials[trials["cell"].isin(chosen["cell"])].reset_index(drop=True),
+        evaluations=evaluations(curves if repeated.empty else curves[curves["cell"].isin(chosen["cell"])]),
+        repeated=repeated,
+    )
+
+
+#: Columns of the exported tables that are whole, true or false, or text; the others are numbers.
+_WHOLE = ["batch_size", "seed"]
+_TRUTHS = ["full_batch"]
+_TEXTS = [
+    "sweep",
+    "cell",
+    *CONDITION,
+    "status",
+    "hardware",
+    "implementation",
+    "target_metric",
+    "reason",
+    "digest",
+]
+
+
+def _typed(table: pd.DataFrame) -> pd.DataFrame:
+    """Give every column its type, which a table without rows or without values does not know."""
+    types: dict[Hashable, Any] = {}
+    for name in table.columns:
+        if name in _WHOLE:
+            types[name] = "int64"
+        elif name in _TRUTHS:
+            types[name] = "bool"
+        else:
+            types[name] = "object" if name in _TEXTS else "float64"
+    return table.astype(types)
+
+
+def evaluations(curves: pd.DataFrame) -> pd.DataFrame:
+    """Put the metrics of an evaluation side by side.
+
+    Args:
+        curves: Columns `cell`, `lr`, `seed`, `step`, `epoch`, `examples`, `train_seconds`, `split`, `metric`,
+            `value`: one row per metric.
+
+    Returns:
+        Columns `cell`, `lr`, `seed`, `step`, `epoch`, `examples`, `train_seconds`, `METRICS`: one row per
+        evaluation, sorted by the first four; a metric that was not taken is nan.
+    """
+    keys = ["cell", "lr", "seed", "step"]
+    columns = [*keys, "epoch", "examples", "train_seconds", *METRICS]
+    if curves.empty:
+        return pd.DataFrame({name: pd.Series(dtype=object if name == "cell" else float) for name in columns})
+    group = _codes(curves, keys)
+    _, first, inverse = np.unique(group, return_index=True, return_inverse=True)
+    wide = curves.iloc[first][[*keys, "epoch", "examples", "train_seconds"]].reset_index(drop=True)
+    # Texts are compared once, as numbers: there are six rows to every evaluation.
+    split_codes, splits = pd.factorize(curves["split"])
+    metric_codes, metrics = pd.factorize(curves["metric"])
+    value = curves["value"].to_numpy(dtype=float)
+    for name in METRICS:
+        split, metric = name.split("_")
+        if split not in splits or metric not in metrics:
+            wide[name] = np.nan
+            continue
+        rows = (split_codes == splits.get_loc(split)) & (metric_codes == metrics.get_loc(metric))
+        column = np.full(len(wide), np.nan)
+        column[inverse[rows]] = value[rows]
+        wide[name] = column
+    return wide
+
+
+def _codes(frame: pd.DataFrame, keys: Sequence[str]) -> npt.NDArray[np.int64]:
+    """Number the rows so that equal keys get equal numbers, in the order of the keys."""
+    code = np.zeros(len(frame), dtype=np.int64)
+    for key in keys:
+        numbers, labels = pd.factorize(frame[key], sort=True)
+        code = code * max(len(labels), 1) + numbers
+    return code
+
+
+def conditions(cells: pd.DataFrame) -> pd.DataFrame:
+    """Return the different conditions, columns `CONDITION`, in order."""
+    return cells[CONDITION].drop_duplicates().sort_values(CONDITION, ignore_index=True)
+
+
+def select(frame: pd.DataFrame, **keys: object) -> pd.DataFrame:
+    """Return the rows whose columns equal the given values."""
+    keep = np.ones(len(frame), dtype=bool)
+    for name, value in keys.items():
+        keep &= (frame[name] == value).to_numpy(dtype=bool)
+    return frame[keep]
+
+
+def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return the rows as dictionaries, column → value."""
+    return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
+
+
+def data_set(task: str) -> str:
+    """Return the data set of a task's name: what stands before the slash."""
+    return task.split("/")[0]
+
+
+def examples_in_test(task: str) -> int | None:
+    """Return how many examples the task's test split holds, None where that is not known."""
+    splits = SPLITS.get(data_set(task))
+    return splits[2] if splits else None

@@ -1,0 +1,170 @@
+"""`bench report`: records in, one HTML page with its Markdown twin, figures and tables out."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from bench import __version__
+from bench.analysis.outcomes import unfinished_cells
+from bench.analysis.results import Results, analyse
+from bench.analysis.study import SETTING
+from bench.report import figures_cost, figures_learning
+from bench.report.evidence import audit_frame, environment_frame
+from bench.report.markdown import write_markdown
+from bench.report.page import Page, Part, Section, render_html
+from bench.report.plot import Plot, Scene
+from bench.report.sources import Sources, read_sources
+from bench.results.csv import write_csv
+from bench.results.store import Store
+from bench.results.tables import Tables, tables
+
+#: Section id, heading, heading in a word, and the figures.
+SECTIONS = (
+    ("accuracy", "Test accuracy", "Accuracy", (figures_learning.accuracy,)),
+    ("gap", "Generalisation gap", "Gap", (figures_learning.gap,)),
+    ("target", "To the target", "Target", (figures_cost.to_target,)),
+    ("cost", "Throughput and memory", "Cost", (figures_cost.throughput, figures_cost.memory)),
+    ("trade-off", "Accuracy against time", "Trade-off", (figures_cost.trade_off,)),
+    ("learning-rate", "Best learning rate", "Learning rate", (figures_learning.best_rates,)),
+    ("curves", "Learning curves", "Curves", (figures_learning.learning_curves,)),
+    ("divergence", "Divergence", "Divergence", (figures_learning.divergence,)),
+)
+
+
+def build_report(store: Store, out: Path, command: str) -> Path:
+    """Write the report of a sweep.
+
+    Two calls on the same records write the same bytes. Nothing is written outside `out`; files of an earlier
+    report there that this one has no more are removed, as its manifest names them. Records that cannot be
+    read are listed in the report.
+
+    Args:
+        store: The sweep.
+        out: Folder to write to; made if missing.
+        command: The command line that launched the sweep, printed under "how to reproduce".
+
+    Returns:
+        Path of the page, out/index.html.
+
+    Raises:
+        OSError: Something cannot be written.
+    """
+    sources = read_sources(store)
+    exported = tables(sources.pairs)
+    results = analyse(exported.cells, exported.trials, exported.curves)
+    page = _page(sources, results, command)
+    written = _Files(out)
+    for plot in page.plots():
+        for panel in plot.panels:
+            written.text(f"figures/{panel.name}.svg", panel.drawing.file + "\n")
+        written.table(f"figure-{plot.name}.csv", plot.table)
+    for name, frame in _whole_tables(sources, exported, results).items():
+        written.table(name, frame)
+    written.text("report.md", write_markdown(page))
+    written.text("index.html", render_html(page))
+    written.manifest(sources)
+    return out / "index.html"
+
+
+def _page(sources: Sources, results: Results, command: str) -> Page:
+    settings = [
+        dict(zip(SETTING, (str(value) for value in key), strict=True))
+        for key in results.study.cells[SETTING].drop_duplicates().sort_values(SETTING).itertuples(index=False)
+    ]
+    scenes = [
+        Scene(results, setting, "-".join(setting.values()) if len(settings) > 1 else "")
+        for setting in settings
+    ]
+    sections = []
+    for name, title, short, makers in SECTIONS:
+        parts = []
+        for scene in scenes:
+            plots: list[Plot] = [plot for make in makers if (plot := make(scene))]
+            if plots:
+                parts.append(Part(scene, tuple(plots)))
+        sections.append(Section(name, title, short, tuple(parts)))
+    return Page(sources, results, command, tuple(scenes), tuple(sections))
+
+
+def _whole_tables(sources: Sources, exported: Tables, results: Results) -> dict[str, pd.DataFrame]:
+    records = [record for record, _ in sources.pairs]
+    unreadable = pd.DataFrame(
+        [{"cell": item.cell, "status": "unreadable", "reason": item.reason} for item in sources.unreadable],
+        columns=["cell", "status", "reason"],
+    )
+    unfinished = unfinished_cells(results.study.cells)
+    failed = pd.concat([unfinished, unreadable], ignore_index=True) if len(unreadable) else unfinished
+    return {
+        "cells.csv": exported.cells,
+        "trials.csv": exported.trials,
+        "summary.csv": results.summary,
+        "findings.csv": results.findings,
+        "largest-against-smallest.csv": results.comparisons,
+        "rules.csv": results.rule_outcomes,
+        "to-target.csv": results.targets,
+        "throughput.csv": results.throughput,
+        "speed-summary.csv": results.speeds,
+        "memory.csv": results.memory,
+        "scaling.csv": results.scaling,
+        "budgets.csv": results.budgets,
+        "unfinished.csv": failed.reindex(columns=unfinished.columns),
+        "audit.csv": audit_frame(records),
+        "environment.csv": environment_frame(records),
+    }
+
+
+@dataclass
+class _Files:
+    """The files of a report, counted as they are written."""
+
+    out: Path
+
+    def __post_init__(self) -> None:
+        self.digests: dict[str, str] = {}
+        for folder in ("figures", "tables"):
+            (self.out / folder).mkdir(parents=True, exist_ok=True)
+
+    def text(self, name: str, text: str) -> None:
+        self._count(name, text.encode())
+        (self.out / name).write_bytes(text.encode())
+
+    def table(self, name: str, frame: pd.DataFrame) -> None:
+        path = self.out / "tables" / name
+        write_csv(frame, path)
+        self._count(f"tables/{name}", path.read_bytes())
+
+    def _count(self, name: str, content: bytes) -> None:
+        self.digests[name] = hashlib.sha256(content).hexdigest()
+
+    def manifest(self, sources: Sources) -> None:
+        """Write manifest.json, after removing what an earlier report left and this one no longer has."""
+        path = self.out / "manifest.json"
+        self._remove_stale(path)
+        manifest = {
+            "suite_version": __version__,
+            "sweep": sources.sweep,
+            "files": dict(sorted(self.digests.items())),
+            "records": {record.cell: record.digest for record, _ in sources.pairs},
+            "unreadable": {item.cell: item.reason for item in sources.unreadable},
+        }
+        path.write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+
+    def _remove_stale(self, manifest: Path) -> None:
+        try:
+            known = json.loads(manifest.read_text(encoding="utf-8"))["files"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return
+        for name in known if isinstance(known, dict) else ():
+            # Only what such a report can have written; a manifest from elsewhere must not delete anything
+            # else.
+            folder, _, file = str(name).rpartition("/")
+            if (
+                folder in ("figures", "tables")
+                and file
+                and name not in self.digests
+                and not file.startswith(".")
+            ):
+                (self.out / folder / file).unlink(missing_ok=True)

@@ -1,0 +1,393 @@
+"""Figures of what was learned: accuracy and gap by rule, learning curves, learning rates, divergence."""
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import FixedFormatter, FixedLocator, FuncFormatter, NullLocator
+
+from bench.analysis import descriptions, words
+from bench.analysis.rules import RULES
+from bench.analysis.study import records
+from bench.report.axes import (
+    accuracy_axis,
+    batch_axis,
+    dodge,
+    guide,
+    hollow_rings,
+    legend,
+    percent_axis,
+    spread,
+)
+from bench.report.plot import Panel, Plot, Scene, tidy
+from bench.report.style import DASHES, INK, MARKERS, RAMP, SERIES, canvas, figure_style
+
+#: Budgets that get a panel; all five stand in the table.
+SHOWN_BUDGETS = {"epochs": "equal epochs", "steps": "equal steps"}
+#: Slopes to compare the best learning rate with: legend → power of the batch size.
+GUIDE_POWERS = {"linear rule": 1.0, "sqrt rule": 0.5}
+CURVE_AXES = {"epoch": "epochs", "step": "steps", "train_seconds": "training seconds"}
+
+
+def accuracy(scene: Scene) -> Plot | None:
+    """Draw test accuracy against batch size under each learning-rate rule."""
+    return _by_rule(scene, "accuracy-by-rule", "test_accuracy", "Test accuracy", "test accuracy (%)")
+
+
+def gap(scene: Scene) -> Plot | None:
+    """Draw the generalisation gap (training minus test accuracy) against batch size under each rule."""
+    return _by_rule(scene, "gap-by-rule", "gap", "Generalisation gap", "training − test accuracy (pp)")
+
+
+def _by_rule(scene: Scene, name: str, column: str, title: str, label: str) -> Plot | None:
+    means, seeds = scene.rows(scene.results.rule_outcomes), scene.rows(scene.results.seed_outcomes)
+    shown = means[means["budget"].isin(list(SHOWN_BUDGETS)) & means[column].notna()]
+    if shown.empty:
+        return None
+    values = seeds.loc[seeds["budget"].isin(list(SHOWN_BUDGETS)) & np.isfinite(seeds[column]), column]
+    limits = (float(values.min()), float(values.max()))
+    panels = [
+        panel
+        for optimizer in scene.optimizers
+        for budget in SHOWN_BUDGETS
+        if (panel := _rule_panel(scene, name, column, title, label, optimizer, budget, limits))
+    ]
+    columns = [
+        "optimizer",
+        "batch_size",
+        "budget",
+        "budget_value",
+        "rule",
+        "reference",
+        "lr_wanted",
+        "lr",
+        "outside",
+    ]
+    columns += ["edge", "n", "n_diverged", column, f"{column}_lo", f"{column}_hi"]
+    counts = sorted({int(count) for count in shown["n"]})
+    references = words.listing([str(size) for size in sorted({int(size) for size in shown["reference"]})])
+    caption = (
+        f"Lines join means over seeds (n = {words.listing([str(count) for count in counts])}); bars "
+        "are 95 % t intervals "
+        "of the mean over seeds, small dots the seeds. Rings: the learning rate is at the edge of "
+        "its grid, a better one "
+        f"may lie beyond. The rules scale the best learning rate at batch {references} (the smallest "
+        "batch of at least "
+        "16), snapped to the octave grid; a rule is not drawn where it asks for a rate more than "
+        "half an octave outside "
+        "the grid. Diverged trials count with the accuracy of the untrained model"
+        + ("." if column == "test_accuracy" else " and have no gap.")
+    )
+    return Plot(scene.name(name), title, caption, tuple(panels), tidy(means, columns))
+
+
+def _padded(low: float, high: float) -> tuple[float, float]:
+    pad = max(0.06 * (high - low), 0.004)
+    return low - pad, high + pad
+
+
+def _rule_panel(
+    scene: Scene,
+    name: str,
+    column: str,
+    title: str,
+    label: str,
+    optimizer: str,
+    budget: str,
+    limits: tuple[float, float],
+) -> Panel | None:
+    means = scene.rows(scene.results.rule_outcomes, optimizer=optimizer, budget=budget)
+    seeds = scene.rows(scene.results.seed_outcomes, optimizer=optimizer, budget=budget)
+    if means[column].notna().sum() == 0:
+        return None
+    sizes = sorted({int(size) for size in means["batch_size"]})
+    at = words.number(float(means["budget_value"].dropna().iloc[0]))
+    heading = f"{optimizer}, {SHOWN_BUDGETS[budget]} ({at})"
+    with figure_style():
+        figure = canvas()
+        axes = figure.add_subplot()
+        for index, rule in reversed(list(enumerate(RULES))):
+            line = means[(means["rule"] == rule) & means[column].notna()].sort_values("batch_size")
+            dots = seeds[(seeds["rule"] == rule) & np.isfinite(seeds[column])]
+            _series(axes, line, dots, column, index)
+        if column == "gap":
+            axes.set_ylim(*_padded(*limits))
+            percent_axis(axes, label)
+        else:
+            accuracy_axis(axes, label, *limits)
+        batch_axis(axes, sizes, scene.full)
+        axes.set_title(heading)
+        legend(figure, RULES)
+        alt = descriptions.by_rule(
+            means.sort_values(["rule", "batch_size"]),
+            column,
+            f"{title} of {heading}",
+            [scene.batch(s) for s in sizes],
+        )
+        return scene.panel(figure, scene.name(name, optimizer, budget), heading, alt)
+
+
+def _series(axes: Axes, line: pd.DataFrame, dots: pd.DataFrame, column: str, index: int) -> None:
+    """Draw one rule: means joined, intervals, seeds, rings at the edge of the grid."""
+    colour = SERIES[index]
+    x = dodge(list(line["batch_size"]), index, len(RULES))
+    shifted = dodge(list(dots["batch_size"]), index, len(RULES))
+    # Beside their interval, so that neither hides the other.
+    axes.scatter(
+        [value * 2**0.055 for value in shifted],
+        dots[column],
+        s=11,
+        color=colour,
+        alpha=0.75,
+        linewidths=0,
+        zorder=2,
+    )
+    middle = line[column].to_numpy(dtype=float)
+    axes.vlines(
+        x, line[f"{column}_lo"], line[f"{column}_hi"], color=colour, linewidth=1.1, alpha=0.8, zorder=2
+    )
+    sns.lineplot(
+        x=x,
+        y=middle,
+        ax=axes,
+        color=colour,
+        marker=MARKERS[index],
+        markeredgewidth=0,
+        linestyle=(0, DASHES[index]) if DASHES[index] else "-",
+        estimator=None,
+        errorbar=None,
+        legend=False,
+        zorder=3,
+    )
+    edge = line["edge"].to_numpy(dtype=bool)
+    hollow_rings(axes, [value for value, ring in zip(x, edge, strict=True) if ring], list(middle[edge]))
+
+
+def best_rates(scene: Scene) -> Plot | None:
+    """Draw the best learning rate against batch size, with the slopes of the linear and sqrt rules."""
+    rows = scene.rows(scene.results.rates, rule="re-tuned", budget="epochs").sort_values(
+        ["optimizer", "batch_size"]
+    )
+    rows = rows[~rows["all_diverged"]]
+    if rows.empty:
+        return None
+    panels = []
+    for number, group in enumerate(scene.groups()):
+        part = rows[rows["optimizer"].isin(group)]
+        if part.empty:
+            continue
+        with figure_style():
+            figure = canvas(height=3.7)
+            axes = figure.add_subplot()
+            for index, optimizer in enumerate(group):
+                line = part[part["optimizer"] == optimizer]
+                x = dodge(list(line["batch_size"]), index, len(group))
+                sns.lineplot(
+                    x=x,
+                    y=line["lr"].to_numpy(dtype=float),
+                    ax=axes,
+                    color=SERIES[index],
+                    marker=MARKERS[index],
+                    markeredgewidth=0,
+                    linestyle=(0, DASHES[index]) if DASHES[index] else "-",
+                    estimator=None,
+                    errorbar=None,
+                    legend=False,
+                )
+                edge = line["edge"].to_numpy(dtype=bool)
+                hollow_rings(axes, list(np.asarray(x)[edge]), list(line["lr"].to_numpy(dtype=float)[edge]))
+            axes.set_yscale("log", base=2)
+            _guides(axes, part)
+            batch_axis(axes, scene.sizes, scene.full)
+            _octave_axis(axes)
+            legend(figure, group, columns=3, guides=list(GUIDE_POWERS))
+            alt = descriptions.by_optimizer(
+                part, "lr", "Best learning rate at equal epochs", words.learning_rate, scene.batch
+            )
+            panels.append(
+                scene.panel(figure, scene.name("best-learning-rate", number or ""), "Best learning rate", alt)
+            )
+    caption = (
+        "The learning rate with the best mean validation accuracy at equal epochs. Rings: at the "
+        "edge of the grid. The grey "
+        "guides rise as the linear and the sqrt rule would."
+    )
+    columns = ["optimizer", "batch_size", "budget", "lr", "edge"]
+    return Plot(
+        scene.name("best-learning-rate"), "Best learning rate", caption, tuple(panels), tidy(rows, columns)
+    )
+
+
+def _guides(axes: Axes, rows: pd.DataFrame) -> None:
+    first, last = float(rows["batch_size"].min()), float(rows["batch_size"].max())
+    lowest = float(rows.loc[rows["batch_size"] == first, "lr"].min())
+    for index, power in enumerate(GUIDE_POWERS.values()):
+        guide(axes, [first, last], [lowest, lowest * (last / first) ** power], index)
+
+
+def _octave_axis(axes: Axes) -> None:
+    low, high = (np.log2(limit) for limit in axes.get_ylim())
+    exponents = np.arange(np.ceil(low), np.floor(high) + 1)
+    axes.yaxis.set_major_locator(FixedLocator(list(2.0 ** exponents[:: max(1, len(exponents) // 7)])))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: words.learning_rate(float(value))))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.set_ylabel("best learning rate")
+
+
+def learning_curves(scene: Scene) -> Plot | None:
+    """Draw validation accuracy over epochs, steps and training seconds at the re-tuned learning rate."""
+    rows = scene.rows(scene.results.curves)
+    rows = rows[rows["val_accuracy"].notna()]
+    if rows.empty:
+        return None
+    panels = []
+    for optimizer in scene.optimizers:
+        mine = rows[rows["optimizer"] == optimizer]
+        if mine.empty:
+            continue
+        shown = _at_most(sorted({int(size) for size in mine["batch_size"]}), len(RAMP))
+        mine = mine[mine["batch_size"].isin(shown)]
+        panels += [_curve_panel(scene, mine, optimizer, axis, shown) for axis in CURVE_AXES]
+    caption = (
+        "Mean over seeds of validation accuracy at each batch size's own best learning rate (chosen "
+        "at the end of the "
+        "run); bands span the lowest to the highest seed. At most six batch sizes per optimizer are "
+        "drawn, evenly "
+        "spread; the table holds all. Evaluation is outside the training clock."
+    )
+    columns = ["optimizer", "batch_size", "lr", "step", "epoch", "examples", "train_seconds", "seeds"]
+    for metric in ("train_loss", "val_accuracy", "test_accuracy"):
+        columns += [metric, f"{metric}_least", f"{metric}_most"]
+    return Plot(scene.name("curves"), "Learning curves", caption, tuple(panels), tidy(rows, columns), 3)
+
+
+def _at_most(sizes: list[int], most: int) -> list[int]:
+    places = np.unique(np.linspace(0, len(sizes) - 1, min(most, len(sizes))).round().astype(int))
+    return [sizes[place] for place in places]
+
+
+def _curve_panel(scene: Scene, rows: pd.DataFrame, optimizer: str, axis: str, shown: list[int]) -> Panel:
+    with figure_style():
+        figure = canvas(height=3.7)
+        axes = figure.add_subplot()
+        for index, size in enumerate(shown):
+            line = rows[(rows["batch_size"] == size) & (rows["step"] > 0)]
+            x = line[axis].to_numpy(dtype=float)
+            axes.fill_between(
+                x,
+                line["val_accuracy_least"],
+                line["val_accuracy_most"],
+                color=RAMP[index],
+                alpha=0.16,
+                linewidth=0,
+            )
+            sns.lineplot(
+                x=x,
+                y=line["val_accuracy"].to_numpy(dtype=float),
+                ax=axes,
+                color=RAMP[index],
+                linestyle=(0, DASHES[index]) if DASHES[index] else "-",
+                estimator=None,
+                errorbar=None,
+                legend=False,
+                linewidth=1.5,
+            )
+            axes.scatter(
+                x[-1:],
+                line["val_accuracy"].iloc[-1:],
+                color=RAMP[index],
+                marker=MARKERS[index],
+                s=34,
+                zorder=4,
+            )
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: words.number(value)))
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.set_xlabel(CURVE_AXES[axis])
+        drawn = rows[rows["step"] > 0]
+        low, high = drawn["val_accuracy_least"].min(), drawn["val_accuracy_most"].max()
+        accuracy_axis(axes, "validation accuracy (%)", float(low), float(high))
+        heading = f"{optimizer}, over {CURVE_AXES[axis]}"
+        axes.set_title(heading)
+        names = [words.short_batch(size, size in scene.full) for size in shown]
+        legend(figure, names, RAMP, columns=6 if max(map(len, names)) < 4 and len(names) < 5 else 3)
+        alt = f"{optimizer}. " + descriptions.curves(rows, axis, scene.batch)
+        return scene.panel(figure, scene.name("curves", optimizer, axis), heading, alt)
+
+
+def divergence(scene: Scene) -> Plot | None:
+    """Draw which learning rates diverged at which batch size, and how well the others did."""
+    rows = scene.rows(scene.results.divergence)
+    if rows.empty:
+        return None
+    panels = [
+        _map_panel(scene, rows[rows["optimizer"] == optimizer], optimizer)
+        for optimizer in scene.optimizers
+        if (rows["optimizer"] == optimizer).any()
+    ]
+    caption = (
+        "Colour and number: mean validation accuracy (%) of the trials that did not diverge, at the "
+        "end of the run. "
+        "Hatched: trials diverged (−2 beside a number: two of them did). Framed in red: the re-tuned "
+        "learning rate. Empty: no trial, because the cell failed or the rate is not in its grid."
+    )
+    columns = ["optimizer", "batch_size", "lr", "trials", "diverged", "interrupted", "val_accuracy", "best"]
+    return Plot(scene.name("divergence"), "Divergence map", caption, tuple(panels), tidy(rows, columns))
+
+
+def _map_panel(scene: Scene, rows: pd.DataFrame, optimizer: str) -> Panel:
+    rates = sorted({float(rate) for rate in rows["lr"]})
+    sizes = scene.sizes
+    grid = rows.pivot(index="lr", columns="batch_size", values="val_accuracy").reindex(
+        index=rates[::-1], columns=sizes
+    )
+    with figure_style():
+        figure = canvas(height=1.25 + 0.27 * len(rates))
+        axes = figure.add_subplot()
+        axes.grid(visible=False)
+        sns.heatmap(
+            -np.log10((1 - grid).clip(lower=1e-4)),
+            ax=axes,
+            cmap="cividis",
+            cbar=False,
+            annot=_map_labels(rows, grid),
+            fmt="",
+            annot_kws={"fontsize": 8.5},
+            linewidths=0,
+        )
+        for row in records(rows):
+            place = (sizes.index(int(row["batch_size"])), len(rates) - 1 - rates.index(float(row["lr"])))
+            _map_marks(axes, place, int(row["diverged"]), bool(row["best"]))
+        labelled = spread(sizes, 9)
+        axes.xaxis.set_major_locator(FixedLocator([sizes.index(size) + 0.5 for size in labelled]))
+        axes.xaxis.set_major_formatter(
+            FixedFormatter([words.short_batch(size, size in scene.full) for size in labelled])
+        )
+        axes.yaxis.set_major_locator(FixedLocator([place + 0.5 for place in range(len(rates))]))
+        axes.yaxis.set_major_formatter(FixedFormatter([words.learning_rate(rate) for rate in rates[::-1]]))
+        axes.tick_params(rotation=0, length=0)
+        axes.set_xlabel("batch size (examples)")
+        axes.set_ylabel("learning rate")
+        axes.set_title(optimizer)
+        alt = f"{optimizer}: " + descriptions.divergence(rows, scene.batch)
+        return scene.panel(figure, scene.name("divergence", optimizer), optimizer, alt)
+
+
+def _map_labels(rows: pd.DataFrame, grid: pd.DataFrame) -> pd.DataFrame:
+    labels = grid.map(lambda value: f"{100 * value:.0f}" if np.isfinite(value) else "")
+    for row in records(rows[(rows["diverged"] > 0) & (rows["diverged"] < rows["trials"])]):
+        labels.loc[row["lr"], row["batch_size"]] += f" −{row['diverged']}"
+    return labels
+
+
+def _map_marks(axes: Axes, place: tuple[int, int], diverged: int, best: bool) -> None:
+    x, y = place
+    if diverged:
+        axes.add_patch(
+            Rectangle((x, y), 1, 1, fill=False, hatch="////", linewidth=0.4, edgecolor=INK, alpha=0.6)
+        )
+    if best:
+        axes.add_patch(
+            Rectangle((x + 0.05, y + 0.07), 0.9, 0.86, fill=False, edgecolor="#e0483e", linewidth=2)
+        )

@@ -1,0 +1,81 @@
+"""The Markdown twin of the page: the same words, tables and figures, for places that show no HTML."""
+
+import re
+
+from bench.report.page import Page
+from bench.report.view import Table
+
+
+def write_markdown(page: Page) -> str:
+    """Write the report as Markdown; figures and tables are linked relative to it."""
+    lines = [f"# Is a bigger batch always better? Sweep {_text(page.sweep)}", ""]
+    for scene in page.scenes:
+        headline = page.headline(scene)
+        lines += [f"## {_text(page.label(scene))}", "", f"**{_text(headline.text)}**", ""]
+        for statement in headline.statements:
+            tag = f" *({_text(statement.verdict)}: {_text(statement.claim)})*" if statement.claim else ""
+            lines.append(
+                f"- **{_text(statement.title)}.** {_text(statement.text)}{tag} "
+                f"([{statement.source}](tables/{statement.source}))"
+            )
+            lines += [f"  - {_text(detail)}" for detail in statement.details]
+        lines += ["", *_table(page.batch_table(scene))]
+    lines += [_text(page.counts()), "", *[f"> {_text(note)}\n" for note in page.notes()]]
+    for section in page.sections:
+        lines += [f"## {_text(section.title)}", ""]
+        if not section.parts:
+            lines += ["Nothing to show: no complete cell has the data for it.", ""]
+        for part in section.parts:
+            if section.name == "accuracy":
+                for table in page.verdicts(part.scene):
+                    lines += _table(table)
+            if section.name == "target" and (scaling := page.scaling(part.scene)):
+                lines += _table(scaling)
+            for plot in part.plots:
+                lines += [f"### {_text(plot.title)}", ""]
+                for panel in plot.panels:
+                    lines += [f"![{_text(panel.alt)}](figures/{panel.name}.svg)", ""]
+                lines += [f"{_text(plot.caption)} Data: [CSV](tables/figure-{plot.name}.csv).", ""]
+    return "\n".join([*lines, *_evidence(page)])
+
+
+def _evidence(page: Page) -> list[str]:
+    lines = ["## What failed", ""]
+    failed = page.failed()
+    lines += _table(failed) if failed else ["Every cell of the sweep is complete.", ""]
+    mirror = page.mirror()
+    lines += ["## Mirror", "", _text(mirror.text), "", *(_table(mirror.table) if mirror.table else [])]
+    audit, environment = page.audit(), page.environment()
+    lines += ["## Self-audit", "", *(_table(audit) if audit else ["No audit was recorded.", ""])]
+    lines += [
+        "## Environment",
+        "",
+        *(_table(environment) if environment else ["No environment was recorded.", ""]),
+    ]
+    lines += ["## How to reproduce", ""]
+    for recipe in [*page.recipes(), *page.cell_recipes()]:
+        fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", recipe.command)), default=0))
+        lines += [f"{_text(recipe.part)}:", "", f"{fence}sh", recipe.command.replace("\n", " "), fence, ""]
+    return [
+        *lines,
+        f"Made by batch-size-bench {page.version}. Files and digests: [manifest.json](manifest.json).",
+        "",
+    ]
+
+
+def _table(table: Table) -> list[str]:
+    lines = [f"*{_text(table.caption)}*" + (f" ([CSV](tables/{table.csv}))" if table.csv else ""), ""]
+    grouped = any(group.name for group in table.groups)
+    columns = (["optimizer"] if grouped else []) + list(table.columns)
+    lines += [f"| {' | '.join(_text(name) for name in columns)} |", f"|{'---|' * len(columns)}"]
+    for group in table.groups:
+        for row in group.rows:
+            cells = [_text(f"{cell.text} ({cell.note})" if cell.note else cell.text) for cell in row]
+            lines.append(f"| {' | '.join(([_text(group.name)] if grouped else []) + cells)} |")
+    return [*lines, ""]
+
+
+def _text(text: str) -> str:
+    """Keep text from being read as markup: HTML, emphasis, links, table bars."""
+    text = re.sub(r"\s+", " ", text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return re.sub(r"([\\`*_\[\]|])", r"\\\1", text)

@@ -1,0 +1,221 @@
+"""The page: what stands where. The template decides how it looks."""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import resources
+
+import jinja2
+from markupsafe import Markup
+
+from bench import __version__
+from bench.analysis import words
+from bench.analysis.headline import Headline
+from bench.analysis.outcomes import unfinished_cells
+from bench.analysis.results import Results
+from bench.analysis.study import SPLITS, data_set
+from bench.report.evidence import (
+    Mirror,
+    audit_frame,
+    audit_table,
+    environment_frame,
+    environment_table,
+    failed_table,
+    mirror_view,
+)
+from bench.report.plot import Plot, Scene
+from bench.report.reproduce import Recipe, cell_command, recipes
+from bench.report.sources import Sources, portable
+from bench.report.style import HALO, theme_variables
+from bench.report.view import Table, batch_table, data_table, scaling_table, verdict_tables
+
+
+@dataclass(frozen=True)
+class Part:
+    """The figures of one section for one setting."""
+
+    scene: Scene
+    plots: tuple[Plot, ...]
+
+
+@dataclass(frozen=True)
+class Section:
+    """A section of figures.
+
+    Attributes:
+        name: Id, for links.
+        title: Heading.
+        short: The same in a word, for the navigation.
+        parts: One per setting that has figures here.
+    """
+
+    name: str
+    title: str
+    short: str
+    parts: tuple[Part, ...]
+
+
+@dataclass(frozen=True)
+class Page:
+    """All that the page and its Markdown twin say.
+
+    Attributes:
+        sources: What was read.
+        results: What the analysis found.
+        command: The command line that launched the sweep.
+        scenes: One per setting.
+        sections: Figures.
+    """
+
+    sources: Sources
+    results: Results
+    command: str
+    scenes: tuple[Scene, ...]
+    sections: tuple[Section, ...]
+
+    def plots(self) -> Iterator[Plot]:
+        """All figures, in order."""
+        for section in self.sections:
+            for part in section.parts:
+                yield from part.plots
+
+    @property
+    def sweep(self) -> str:
+        """Name of the sweep."""
+        return self.sources.sweep
+
+    @property
+    def version(self) -> str:
+        """Version of the suite."""
+        return __version__
+
+    def headline(self, scene: Scene) -> Headline:
+        """The answer for one setting."""
+        return next(headline for headline in self.results.headlines if headline.setting == scene.setting)
+
+    def label(self, scene: Scene) -> str:
+        """A setting in words."""
+        setting = scene.setting
+        return f"{setting['task']} on {setting['device']}, {setting['precision']}"
+
+    def counts(self) -> str:
+        """How many cells there are, by status."""
+        statuses = Counter(str(record.status) for record, _ in self.sources.pairs)
+        statuses["unreadable"] = len(self.sources.unreadable)
+        trials = len(self.results.study.trials)
+        diverged = int((self.results.study.trials["status"] == "diverged").sum())
+        named = [f"{number} {status}" for status, number in sorted(statuses.items()) if number]
+        return (
+            f"{sum(statuses.values())} cells ({', '.join(named) or 'none'}), {words.count(trials)} "
+            "trials, of which "
+            f"{words.count(diverged)} diverged."
+        )
+
+    def notes(self) -> list[str]:
+        """What a reader has to know before believing a number."""
+        notes = []
+        for name in sorted({data_set(str(task)) for task in self.results.study.cells["task"]}):
+            if name == "mnist5k":
+                notes.append(
+                    "Data: 5 000 digits that are all MNIST training digits, split into 4 000 for "
+                    "training, 500 for "
+                    "validation and 500 for testing. No digit of MNIST's own test set is involved, "
+                    "and accuracies do not "
+                    "compare with published MNIST test accuracies."
+                )
+            if name in SPLITS:
+                test = SPLITS[name][2]
+                notes.append(
+                    f"With {words.count(test)} test examples, one accuracy near 93 % has a binomial "
+                    "standard error of "
+                    f"{words.number(100 * (0.93 * 0.07 / test) ** 0.5, 2)} percentage points that no "
+                    "number of seeds "
+                    "removes. Verdicts on accuracy take it into account; intervals drawn in figures "
+                    "are over seeds alone."
+                )
+        return notes
+
+    def references(self) -> str:
+        """Which batch size the learning-rate rules start from."""
+        sizes = sorted({int(size) for size in self.results.references["reference"]})
+        return words.listing([str(size) for size in sizes]) if sizes else "–"
+
+    def batch_table(self, scene: Scene) -> Table:
+        """Batch sizes in rows."""
+        return batch_table(scene)
+
+    def verdicts(self, scene: Scene) -> list[Table]:
+        """Budget × rule matrices."""
+        return verdict_tables(scene)
+
+    def scaling(self, scene: Scene) -> Table | None:
+        """Slopes."""
+        return scaling_table(scene)
+
+    def failed(self) -> Table | None:
+        """What has no place in the figures, and why."""
+        study = self.results.study
+        return failed_table(unfinished_cells(study.cells), self.sources.unreadable, study.repeated)
+
+    def tracebacks(self) -> list[tuple[str, str]]:
+        """Cell id and traceback of every failed cell that kept one."""
+        return [
+            (record.cell, portable(record.traceback)) for record, _ in self.sources.pairs if record.traceback
+        ]
+
+    def audit(self) -> Table | None:
+        """The self-audit."""
+        return audit_table(audit_frame([record for record, _ in self.sources.pairs]))
+
+    def environment(self) -> Table | None:
+        """Versions and hardware."""
+        records = [record for record, _ in self.sources.pairs]
+        return environment_table(environment_frame(records), len(records))
+
+    def mirror(self) -> Mirror:
+        """What the tracking mirror holds."""
+        return mirror_view(self.sources)
+
+    def recipes(self) -> list[Recipe]:
+        """Commands for every part."""
+        return recipes(self.sweep, self.command)
+
+    def cell_recipes(self) -> list[Recipe]:
+        """Commands for single cells, in the order of the tables."""
+        records = sorted(
+            (record for record, _ in self.sources.pairs),
+            key=lambda r: (
+                r.axes.task,
+                r.axes.optimizer,
+                r.axes.device,
+                r.axes.precision,
+                r.axes.batch_size,
+                r.cell,
+            ),
+        )
+        return [Recipe(record.cell, cell_command(record)) for record in records]
+
+
+def render_html(page: Page) -> str:
+    """Render the page: one file that refers to nothing but its own tables."""
+    templates = resources.files("bench.report") / "templates"
+    environment = jinja2.Environment(
+        loader=jinja2.DictLoader(
+            {"index.html.j2": (templates / "index.html.j2").read_text(encoding="utf-8")}
+        ),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    style = (templates / "style.css").read_text(encoding="utf-8")
+    style = style.replace("/*light*/", theme_variables(dark=False)).replace(
+        "/*dark*/", theme_variables(dark=True)
+    )
+    return environment.get_template("index.html.j2").render(
+        page=page,
+        style=Markup(style + HALO),
+        drawing=lambda panel: Markup(panel.drawing.inline),
+        data_table=data_table,
+    )

@@ -1,0 +1,112 @@
+"""A figure of the report: panels that share a caption and the table behind them."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+from matplotlib.figure import Figure as Canvas
+
+from bench.analysis.results import Results
+from bench.analysis.study import SETTING, select
+from bench.analysis.words import batch_name
+from bench.report.style import Drawing, svg
+
+#: So many optimizers share a panel: as many as there are colours, markers and dashes.
+TOGETHER = 6
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One drawing of a figure.
+
+    Attributes:
+        name: Unique in the report; the file is figures/<name>.svg.
+        title: What it shows, in a few words.
+        alt: What it shows, in numbers.
+        drawing: The drawing.
+    """
+
+    name: str
+    title: str
+    alt: str
+    drawing: Drawing
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A figure.
+
+    Attributes:
+        name: Unique in the report; the data are tables/<name>.csv.
+        title: Title.
+        caption: How to read it: what is drawn, intervals, n.
+        panels: Drawings.
+        table: The data behind it.
+        columns: How many panels stand side by side on a wide page.
+    """
+
+    name: str
+    title: str
+    caption: str
+    panels: tuple[Panel, ...]
+    table: pd.DataFrame
+    columns: int = 2
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What the figures of one setting are drawn from.
+
+    Attributes:
+        results: Everything the analysis found.
+        setting: Task, model, device and precision.
+        prefix: Put before the names of figures; tells settings apart.
+    """
+
+    results: Results
+    setting: dict[str, str]
+    prefix: str
+
+    def rows(self, frame: pd.DataFrame, **keys: object) -> pd.DataFrame:
+        """Return the rows of this setting (and of what else is asked for)."""
+        return select(frame, **self.setting, **keys)
+
+    @property
+    def optimizers(self) -> list[str]:
+        """Names of the optimizers, sorted."""
+        return sorted({str(name) for name in self.rows(self.results.study.cells)["optimizer"]})
+
+    @property
+    def sizes(self) -> list[int]:
+        """All batch sizes of the setting, ascending, whether or not their cells are complete."""
+        return sorted({int(size) for size in self.rows(self.results.study.cells)["batch_size"]})
+
+    @property
+    def full(self) -> set[int]:
+        """Batch sizes that are the whole training split."""
+        cells = self.rows(self.results.study.cells)
+        return {int(size) for size in cells.loc[cells["full_batch"].astype(bool), "batch_size"]}
+
+    def batch(self, size: float) -> str:
+        """Write a batch size."""
+        return batch_name(size, round(size) in self.full)
+
+    def name(self, *parts: object) -> str:
+        """Make a name for a figure or panel: lower case, digits and dashes alone."""
+        text = "-".join(str(part) for part in (self.prefix, *parts) if str(part))
+        return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+
+    def panel(self, figure: Canvas, name: str, title: str, alt: str) -> Panel:
+        """Finish a drawing."""
+        return Panel(name, title, alt, svg(figure, name, title, alt))
+
+    def groups(self) -> list[list[str]]:
+        """Split the optimizers into groups that fit into one panel."""
+        names = self.optimizers
+        return [names[start : start + TOGETHER] for start in range(0, len(names), TOGETHER)]
+
+
+def tidy(frame: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+    """Return a figure's data: the setting and the named columns."""
+    return frame[[*SETTING, *columns]].reset_index(drop=True)

@@ -1,0 +1,69 @@
+"""How to reproduce each part: the commands, derived from the records."""
+
+import shlex
+from dataclasses import dataclass
+from typing import Any
+
+from bench.results.record import Record
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A command and what it gives back.
+
+    Attributes:
+        part: What it reproduces.
+        command: The command line.
+    """
+
+    part: str
+    command: str
+
+
+def recipes(sweep: str, command: str) -> list[Recipe]:
+    """List the commands that reproduce the parts of a report.
+
+    Args:
+        sweep: Name of the sweep.
+        command: The command line that launched it.
+    """
+    name = shlex.quote(sweep)
+    return [
+        Recipe("The records: train every cell (cells already there are not trained again)", command),
+        Recipe("This page, its figures and tables, from the records", f"bench report {name}"),
+        Recipe("The cells, trials and curves as flat tables", f"bench export {name}"),
+        Recipe("Train stored cells again and compare digests", f"bench verify {name}"),
+        Recipe("The self-audit of the measurement", "bench audit"),
+    ]
+
+
+def cell_command(record: Record) -> str:
+    """Return the command that trains one cell, from the configuration in its record.
+
+    Grid axes, learning rates, seeds and budget are spelt out; what the command does not name has the default.
+    """
+    config, axes = record.config, record.axes
+    overrides = [
+        f"sweep={record.sweep}",
+        f"task={axes.task}",
+        f"optimizer={axes.optimizer}",
+        f"batch_size={'full' if axes.full_batch else axes.batch_size}",
+        f"device={axes.device}",
+    ]
+    if axes.precision != "float32":
+        overrides.append(f"precision={axes.precision}")
+    for name in ("lr", "seeds"):
+        if name in config:
+            overrides.append(f"{name}={_value(config[name])}")
+    budget = config.get("budget")
+    if isinstance(budget, dict):
+        overrides += [
+            f"budget.{key}={_value(value)}" for key, value in sorted(budget.items()) if value is not None
+        ]
+    return " ".join(["bench run", *(shlex.quote(override) for override in overrides)])
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, list):
+        return f"[{','.join(_value(item) for item in value)}]"
+    return "null" if value is None else str(value)

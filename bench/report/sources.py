@@ -1,0 +1,86 @@
+"""Read a sweep for the report: every record that can be read, and a line about every one that cannot."""
+
+import json
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from bench.results.curves import empty_curves
+from bench.results.record import Record, RecordError
+from bench.results.store import Store
+
+#: An absolute path in a message says more about a machine than about the failure.
+_ABSOLUTE = re.compile(r"(?<![\w.:/~-])(?:[A-Za-z]:)?(?:[/\\][\w.@+~-]+){2,}[/\\]?")
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A record that could not be read.
+
+    Attributes:
+        cell: Cell id: the folder's name.
+        reason: Why, in one line.
+    """
+
+    cell: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What was found on disk.
+
+    Attributes:
+        sweep: Name of the sweep.
+        pairs: Records with their curves, in order of cell id.
+        unreadable: Records, or curves of records, that could not be read.
+        mirror: Contents of mirror.json; None where there is none.
+        mirror_problem: Why mirror.json could not be used, in one line; None where it could or is absent.
+    """
+
+    sweep: str
+    pairs: tuple[tuple[Record, pd.DataFrame], ...]
+    unreadable: tuple[Unreadable, ...]
+    mirror: dict[str, Any] | None
+    mirror_problem: str | None
+
+
+def read_sources(store: Store) -> Sources:
+    """Read a sweep. A record that cannot be read is listed and does not stop the rest."""
+    pairs: list[tuple[Record, pd.DataFrame]] = []
+    unreadable: list[Unreadable] = []
+    for cell in store.cells():
+        try:
+            record = store.read(cell)
+            # Cells that never trained may have left no curves; those that did cannot be used without.
+            curves = store.curves(cell) if record.trials else empty_curves()
+        except RecordError as error:
+            unreadable.append(Unreadable(cell, portable(str(error).removeprefix(f"{store.path}/"))))
+        else:
+            pairs.append((record, curves))
+    mirror, problem = _read_mirror(store)
+    return Sources(store.sweep, tuple(pairs), tuple(unreadable), mirror, problem)
+
+
+def _read_mirror(store: Store) -> tuple[dict[str, Any] | None, str | None]:
+    try:
+        mirror = json.loads((store.path / "mirror.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None, None
+    except (OSError, ValueError) as error:
+        return None, portable(f"mirror.json cannot be read ({type(error).__name__})")
+    if not isinstance(mirror, dict) or not isinstance(mirror.get("cells"), dict):
+        return None, "mirror.json is not what this version writes: it has no object 'cells'"
+    return mirror, None
+
+
+def portable(text: str) -> str:
+    """Shorten absolute paths to their last two parts: …/training/loop.py."""
+    return _ABSOLUTE.sub(_shorten, text)
+
+
+def _shorten(match: re.Match[str]) -> str:
+    parts = [part for part in re.split(r"[/\\]", match[0]) if part]
+    return "…/" + "/".join(parts[-2:])

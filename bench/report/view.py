@@ -1,0 +1,232 @@
+"""Tables as the page and its Markdown twin print them: every number already written out."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from bench.analysis import words
+from bench.analysis.budgets import BUDGETS
+from bench.analysis.rules import RULES
+from bench.analysis.study import examples_in_test, records
+from bench.report.plot import Scene
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One entry of a table.
+
+    Attributes:
+        text: What it says.
+        note: Second line, smaller; empty for none.
+        kind: CSS class; empty for none.
+    """
+
+    text: str
+    note: str = ""
+    kind: str = ""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Rows under a common heading.
+
+    Attributes:
+        name: Heading; empty for none.
+        rows: Entries, the first of which heads the row.
+    """
+
+    name: str
+    rows: tuple[tuple[Cell, ...], ...]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table to print.
+
+    Attributes:
+        caption: What it holds.
+        columns: Headings.
+        groups: Rows.
+        csv: File under tables/ with the same data and more; empty for none.
+    """
+
+    caption: str
+    columns: tuple[str, ...]
+    groups: tuple[Group, ...]
+    csv: str = ""
+
+
+def batch_table(scene: Scene) -> Table:
+    """Everything about each batch size in one row, a group of rows per optimizer."""
+    rows = scene.rows(scene.results.summary)
+    groups = [
+        Group(name, tuple(_batch_row(scene, row) for row in records(rows[rows["optimizer"] == name])))
+        for name in scene.optimizers
+    ]
+    columns = (
+        "batch size",
+        "test accuracy",
+        "gap",
+        "steps to target",
+        "examples to target",
+        "seconds to target",
+        "examples/s",
+        "held by a step",
+        "best learning rate",
+    )
+    return Table(
+        "Re-tuned learning rate, accuracy and gap at equal epochs. ± is half the 95 % interval over "
+        "seeds, ★ the best of an optimizer",
+        columns,
+        tuple(groups),
+        "summary.csv",
+    )
+
+
+def _batch_row(scene: Scene, row: dict[Any, Any]) -> tuple[Cell, ...]:
+    head = Cell(scene.batch(row["batch_size"]))
+    if row["status"] != "complete":
+        return (head, Cell(str(row["status"]), "see what failed", "bad"), *[Cell("–")] * 7)
+    digits = 2 if examples_in_test(scene.setting["task"]) == 10_000 else 1
+    half = 100 * (row["test_accuracy_hi"] - row["test_accuracy_lo"]) / 2
+    spread = f"± {half:.{digits}f}" if half == half else ""
+    lost = f"{round(row['n_diverged'])} of {round(row['n'])} diverged" if row["n_diverged"] else ""
+    never = row["seconds_to_target"] != row["seconds_to_target"]
+    count = f"{round(row['reached'])} of {round(row['seeds'])} seeds" if row["seeds"] == row["seeds"] else ""
+    target = [
+        Cell(
+            "never" if never else form(row[f"{measure}_to_target"]),
+            count if never or row["reached"] < row["seeds"] else "",
+            "dim" if never else "best" if row[f"fewest_{measure}"] else "",
+        )
+        for measure, form in (("steps", words.count), ("examples", words.number), ("seconds", words.seconds))
+    ]
+    return (
+        head,
+        Cell(
+            words.percent(row["test_accuracy"], digits),
+            lost or spread,
+            "bad" if lost else "best" if row["most_accurate"] else "",
+        ),
+        Cell(words.percentage_points(row["gap"], digits)),
+        *target,
+        Cell(words.number(row["examples_per_second"]), "", "best" if row["highest_throughput"] else ""),
+        Cell(words.mebibytes(row["step_mib"])),
+        Cell(
+            words.learning_rate(row["lr"]), "edge of grid" if row["edge"] is True or row["edge"] == 1 else ""
+        ),
+    )
+
+
+def verdict_tables(scene: Scene) -> list[Table]:
+    """One budget × rule matrix per optimizer: the largest batch's test accuracy against the smallest's."""
+    compared = scene.rows(scene.results.comparisons)
+    tables = []
+    digits = 2 if examples_in_test(scene.setting["task"]) == 10_000 else 1
+    for name in scene.optimizers:
+        mine = compared[compared["optimizer"] == name]
+        if mine.empty:
+            continue
+        shown = [budget for budget in BUDGETS if budget != "examples"]
+        at = {str(row["budget"]): float(row["budget_value"]) for row in records(mine)}
+        rows = []
+        for rule in RULES:
+            cells = [Cell(rule)]
+            for budget in shown:
+                found = records(mine[(mine["rule"] == rule) & (mine["budget"] == budget)])
+                cells.append(_verdict_cell(found[0], digits) if found else Cell("–"))
+            rows.append(tuple(cells))
+        small, large = (int(mine[f"batch_{end}"].iloc[0]) for end in ("small", "large"))
+        heads = tuple(
+            f"{b} ({words.seconds(at[b]) if b == 'seconds' else words.number(at[b])})"
+            if at.get(b, float("nan")) == at.get(b)
+            else b
+            for b in shown
+        )
+        caption = f"{name}: test accuracy at batch {scene.batch(large)} minus batch {scene.batch(small)}"
+        tables.append(
+            Table(caption, ("rule", *heads), (Group("", tuple(rows)),), "largest-against-smallest.csv")
+        )
+    return tables
+
+
+def _verdict_cell(row: dict[Any, Any], digits: int) -> Cell:
+    verdict = str(row["verdict"])
+    if verdict == "outside the grid":
+        return Cell("outside the grid", "", "dim")
+    word = {
+        "supported": "worse",
+        "refuted": "better",
+        "equivalent": "equivalent",
+        "inconclusive": "inconclusive",
+    }[verdict]
+    if verdict == "inconclusive":
+        if row["resolvable"]:
+            word += f", about {words.count(row['seeds_needed'])} seeds needed"
+        else:
+            word += ", too few test examples"
+    interval = words.points_interval(row["lo_wide"], row["hi_wide"], digits)
+    return Cell(f"{words.percentage_points(row['difference'], digits)} {interval}", word, verdict)
+
+
+def scaling_table(scene: Scene) -> Table | None:
+    """Slopes against batch size, and where perfect scaling ends."""
+    rows = scene.rows(scene.results.scaling)
+    rows = rows[rows["slope"].notna()]
+    if rows.empty:
+        return None
+    lines = []
+    for row in records(rows):
+        interval = (
+            f"[{words.number(row['lo'], 2)}, {words.number(row['hi'], 2)}]" if row["lo"] == row["lo"] else ""
+        )
+        edge = f", {row['n_edge']} at the edge of the grid" if row["n_edge"] else ""
+        lines.append(
+            (
+                Cell(str(row["optimizer"])),
+                Cell(str(row["quantity"])),
+                Cell(words.number(row["slope"], 2), interval),
+                Cell(f"{row['n']} batch sizes{edge}"),
+                Cell(
+                    scene.batch(row["b_perfect"])
+                    if row["b_perfect"] == row["b_perfect"] and row["b_perfect"]
+                    else "–"
+                ),
+                Cell(scene.batch(row["b_max"]) if row["b_max"] == row["b_max"] and row["b_max"] else "–"),
+            )
+        )
+    columns = (
+        "optimizer",
+        "quantity",
+        "slope per doubling",
+        "from",
+        "perfect scaling up to",
+        "no gain beyond",
+    )
+    return Table(
+        "Doublings of the quantity per doubling of the batch size",
+        columns,
+        (Group("", tuple(lines)),),
+        "scaling.csv",
+    )
+
+
+def data_table(frame: pd.DataFrame, most: int = 60) -> Table:
+    """The data behind a figure as it stands in the CSV file, its first rows at most."""
+    shown = frame.head(most)
+    rows = tuple(
+        tuple(Cell(_plain(value)) for value in row) for row in shown.itertuples(index=False, name=None)
+    )
+    caption = (
+        "All rows" if len(frame) <= most else f"The first {most} of {len(frame)} rows; all are in the file"
+    )
+    return Table(caption, tuple(str(name) for name in frame.columns), (Group("", rows),))
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, bool) or value is None:
+        return {True: "yes", False: "no", None: ""}[value]
+    if isinstance(value, float):
+        return "" if value != value else words.number(value, 4)
+    return str(value)

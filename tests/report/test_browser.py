@@ -1,0 +1,130 @@
+import importlib.util
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+CHROMIUM = next(
+    (p for n in ("chromium", "chromium-browser", "google-chrome") if (p := shutil.which(n))), None
+)
+ARGUMENTS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
+ARGUMENTS += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(importlib.util.find_spec("playwright") is None, reason="playwright is not installed"),
+    pytest.mark.skipif(CHROMIUM is None, reason="no chromium, chromium-browser or google-chrome on the path"),
+]
+
+#: Contrast of the colours an element is really drawn with, as WCAG defines it.
+CONTRAST = """
+selector => {
+  const light = c => { const [r, g, b] = c.match(/[0-9.]+/g).map(Number).slice(0, 3)
+      .map(v => v / 255).map(v => v <= .03928 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4);
+    return .2126 * r + .7152 * g + .0722 * b; };
+  const behind = e => { for (; e; e = e.parentElement) { const c = getComputedStyle(e).backgroundColor;
+    if (!/, 0\\)$/.test(c) && c !== 'transparent') return c; } return 'rgb(255, 255, 255)'; };
+  return [...document.querySelectorAll(selector)].map(e => {
+    const style = getComputedStyle(e), svg = e.closest('svg');
+    const ink = light(svg ? (style.stroke !== 'none' ? style.stroke : style.fill) : style.color);
+    const paper = light(behind(e));
+    return [(Math.max(ink, paper) + .05) / (Math.min(ink, paper) + .05), e.outerHTML.slice(0, 120)];
+  });
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(
+    params=[(w, s) for w in (390, 1440) for s in ("light", "dark")], ids=lambda p: f"{p[0]}-{p[1]}"
+)
+def opened(request: pytest.FixtureRequest, browser: Any, report: Path) -> Iterator[Any]:
+    width, scheme = request.param
+    context = browser.new_context(
+        viewport={"width": width, "height": 900}, color_scheme=scheme, offline=True, reduced_motion="reduce"
+    )
+    page = context.new_page()
+    page.requests, page.complaints = [], []
+    page.on("request", lambda r: page.requests.append(r.url))
+    page.on("console", lambda m: page.complaints.append(m.text))
+    page.on("pageerror", lambda e: page.complaints.append(str(e)))
+    page.goto((report / "index.html").as_uri())
+    yield page
+    context.close()
+
+
+def test_opens_alone_and_in_silence(opened: Any) -> None:
+    opened.evaluate("window.scrollTo(0, document.body.scrollHeight)")
+    assert [url for url in opened.requests if not url.startswith("data:")] == [opened.url]
+    assert opened.complaints == []
+
+
+def test_page_is_as_wide_as_the_window(opened: Any) -> None:
+    opened.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
+    wide, window = opened.evaluate("[document.documentElement.scrollWidth, innerWidth]")
+    assert wide <= window
+
+
+def test_figures_are_drawn_labelled_and_legible(opened: Any) -> None:
+    figures = opened.evaluate(
+        """[...document.querySelectorAll('figure svg[role=img]')].map(s => ({
+             alt: s.getAttribute('aria-label'), width: s.getBoundingClientRect().width,
+             outside: [...s.querySelectorAll('text')].filter(t => {
+               const a = t.getBoundingClientRect(), b = s.getBoundingClientRect();
+               return a.left < b.left - 2 || a.right > b.right + 2
+                 || a.top < b.top - 2 || a.bottom > b.bottom + 2;
+             }).map(t => t.textContent),
+             least: Math.min(...[...s.querySelectorAll('text')].map(t => t.getBoundingClientRect().height)),
+           }))"""
+    )
+    assert len(figures) >= 16
+    for figure in figures:
+        assert re.search(r"\d", figure["alt"])
+        assert figure["width"] > 280
+        assert figure["outside"] == []
+        assert figure["least"] >= 9
+
+
+def test_axis_labels_do_not_overlap(opened: Any) -> None:
+    overlaps = opened.evaluate(
+        """[...document.querySelectorAll('figure svg[role=img]')].flatMap(s => {
+             const ticks = [...s.querySelectorAll('[id*=tick] text')]
+               .map(t => [t.textContent, t.getBoundingClientRect()]);
+             return ticks.flatMap(([m, a], i) => ticks.slice(i + 1).filter(([n, b]) =>
+               a.left < b.right - 1 && b.left < a.right - 1 && a.top < b.bottom - 3 && b.top < a.bottom - 3)
+               .map(([n, b]) => m + ' / ' + n));
+           })"""
+    )
+    assert overlaps == []
+
+
+def test_contrast(opened: Any) -> None:
+    for selector, least in (
+        ("p, li, td, th, dd, dt, h1, h2, h3, a, figcaption, summary, small, .verdict", 4.5),
+        ("figure svg g[id*='tick'] text", 4.5),
+        ("figure svg g[id*='legend'] path[style*='var(--s']", 3.0),
+        ("figure svg g[id*='legend'] path[style*='var(--r']", 3.0),
+    ):
+        measured = opened.evaluate(CONTRAST, selector)
+        assert measured, selector
+        poor = [(round(ratio, 2), where) for ratio, where in measured if ratio < least]
+        assert not poor, poor[:3]
+
+
+def test_keyboard_reaches_the_skip_link_first(opened: Any) -> None:
+    opened.keyboard.press("Tab")
+    assert opened.evaluate("document.activeElement.className") == "skip"
+    opened.keyboard.press("Enter")
+    assert opened.url.endswith("#answer")

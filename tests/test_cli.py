@@ -1,0 +1,211 @@
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from bench.results.record import SCHEMA_VERSION
+from tests.small import SMALL, call, digests, records, run
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def one_line(capsys: pytest.CaptureFixture[str]) -> str:
+    """Return what was said, and check that it is one line and no traceback."""
+    captured = capsys.readouterr()
+    lines = captured.err.strip().splitlines()
+    assert len(lines) == 1, captured.err
+    assert captured.out == ""
+    assert lines[0].startswith("bench: ")
+    return lines[0]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["rnu"], "unknown command 'rnu'; did you mean 'run'?"),
+        (["run", "optimizer=sgdd"], "unknown optimizer 'sgdd'; did you mean 'sgd'?"),
+        (["run", "task=mnist5k/mpl"], "unknown task 'mnist5k/mpl'; did you mean 'mnist5k/mlp'?"),
+        (["run", "experiment=quikstart"], "unknown experiment 'quikstart'; did you mean 'quickstart'?"),
+        (["run", "hydra/launcher=bnch"], "unknown hydra/launcher 'bnch'; did you mean 'bench'?"),
+        (["run", "device=gpu"], "unknown device 'gpu'"),
+        (["run", "device=cuda:99"], "unknown device 'cuda:99'"),
+        (["run", "batch_size=0"], "batch_size=0: must be an integer from 1 to 4000, or full"),
+        (["run", "batch_size=-3"], "batch_size=-3: must be"),
+        (["run", "batch_size=1.5"], "batch_size=1.5: must be"),
+        (["run", "batch_size=all"], "batch_size=all: must be"),
+        (["run", "batch_size=4001"], "has only 4000 examples"),
+        (["run", "lr=nan"], "lr=nan: a learning rate must be a finite number above 0"),
+        (["run", "lr=-0.1"], "lr=-0.1"),
+        (["run", "lr=[]"], "lr=[]"),
+        (["run", "seeds=0"], "seeds=0: must be at least 1"),
+        (["run", "seeds=[1,-2]"], "-2 is not"),
+        (["run", "training.remaindr=drop"], "did you mean 'training.remainder'?"),
+        (["run", "+training.foo=1"], "unknown config key 'training.foo'"),
+        (["run", "+foo=1"], "unknown config key 'foo'"),
+        (["run", "device.threads=many"], "device.threads: Value 'many'"),
+        (["run", "batch_size=4,8"], "several values need -m"),
+        (["run", "nonsense"], "cannot read the override 'nonsense'; write key=value"),
+        (["run", "[a=3"], "cannot read the override"),
+        (["run", "precision=tf32"], "tf32 is a mode of CUDA devices"),
+        (["run", "optimizer=rmsprop", "optimizer.implementation=fused"], "offers default, forloop, foreach"),
+        (["run", "+optimizer.arguments.momentm=1"], "did you mean 'momentum'?"),
+        (["run", "budget.epochs=null", "budget.steps=null"], "set at least one of"),
+        (["run", "sweep=../escape"], "a sweep's name is letters"),
+        (["run", "task=mnist/mlp", "data.download=false", "data.root=nowhere"], "nowhere/MNIST/raw"),
+        (["run", "results_root=/proc/nothing"], "/proc/nothing/default cannot be written"),
+        (["run", "hydra.launcher.workers=0", "-m"], "hydra.launcher.workers=0: must be an integer"),
+        (["run", "-m", "lr=0.1,nan"], "lr=nan: a learning rate must be a finite number above 0 [in the cell lr=nan]"),
+        (["run", "-m", "sweep=one,two"], "a multirun is one sweep"),
+        (["run", "-m", "optimizer=sgd,adm"], "unknown optimizer 'adm'; did you mean 'adam'?"),
+        (["report", "nothing"], "unknown sweep 'nothing'"),
+        (["export", "nothing"], "unknown sweep 'nothing'"),
+        (["verify", "nothing"], "unknown sweep 'nothing'"),
+        (["wandb-check", "nothing"], "unknown sweep 'nothing'"),
+        (["list", "task"], "unknown thing to list 'task'; did you mean 'tasks'?"),
+        (["audit", "optimizer=sgdd"], "unknown optimizer 'sgdd'"),
+        (["speed", "engine", "--rounds", "1"], "--rounds 1: must be at least 3"),
+        (["speed"], "the following arguments are required"),
+        (["report"], "the following arguments are required: SWEEP"),
+        (["verify", "x", "-n", "many"], "invalid int value: 'many'"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_bad_input_is_one_line_exit_2_and_nothing_written(
+    words: list[str], said: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert call(*words) == 2
+    assert said in one_line(capsys)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_cuda_index_that_names_no_device_is_refused(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert call("run", "device=cuda:63") == 2
+    assert "available: cpu" in one_line(capsys)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_results_root_that_is_a_file(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    assert call("run", *SMALL, "results_root=file") == 2
+    assert "results_root: file/default cannot be written" in one_line(capsys)
+    assert (tmp_path / "file").read_text() == "x"
+
+
+def test_a_missing_device_is_a_status_and_the_sweep_goes_on(tmp_path: Path) -> None:
+    missing = "mps" if os.uname().sysname == "Linux" else "cuda"
+    assert run(f"device=cpu,{missing}") == 0
+    statuses = {r["axes"]["device"]: (r["status"], r["reason"]) for r in records(tmp_path / "results/default").values()}  # type: ignore[index]
+    assert statuses["cpu"] == ("complete", None)
+    assert statuses[missing][0] == "unavailable"
+    assert missing in statuses[missing][1]
+
+
+def test_a_grid_of_missing_devices_alone_is_recorded_and_fails(tmp_path: Path) -> None:
+    missing = "mps" if os.uname().sysname == "Linux" else "cuda"
+    assert run(f"device={missing}") == 1
+    assert [r["status"] for r in records(tmp_path / "results/default").values()] == ["unavailable"]
+
+
+def test_the_whole_way(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sweep = tmp_path / "results/tour"
+    assert run("sweep=tour", "optimizer=sgd,adam", "batch_size=64,full") == 0
+    assert "4 of 4 cells done" in capsys.readouterr().err
+    before = digests(sweep)
+    assert len(before) == 4
+    assert all(before.values())
+    times = {path: path.stat().st_mtime_ns for path in sweep.glob("*/record.json")}
+
+    # A second run trains nothing and touches nothing.
+    assert run("sweep=tour", "optimizer=sgd,adam", "batch_size=64,full") == 0
+    assert "4 cells, 4 done already" in capsys.readouterr().err
+    assert {path: path.stat().st_mtime_ns for path in sweep.glob("*/record.json")} == times
+
+    assert call("export", "tour") == 0
+    header = (sweep / "export/cells.csv").read_text().splitlines()
+    assert header[0].startswith("sweep,cell,task,model,optimizer,batch_size,device,precision,status")
+    assert len(header) == 5
+    assert call("export", "tour", "--format", "parquet", "-o", "tables") == 0
+    assert sorted(p.name for p in Path("tables").iterdir()) == ["cells.parquet", "curves.parquet", "trials.parquet"]
+
+    capsys.readouterr()
+    assert call("verify", "tour", "-n", "2") == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "2 of 2 equal, 0 differ, 0 not comparable"
+    assert call("wandb-check", "tour") == 4  # tracker=none: no mirror was kept
+
+
+def test_a_single_run_of_an_experiment_says_that_it_is_one_cell(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("run", "experiment=quickstart", *SMALL) == 0
+    said = capsys.readouterr().err
+    assert "without -m only one cell" in said
+    assert "1 of 1 cells done" in said
+
+
+def test_records_that_cannot_be_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run() == 0
+    sweep = tmp_path / "results/default"
+    (file,) = sweep.glob("*/record.json")
+    good = file.read_text()
+    capsys.readouterr()
+
+    file.write_text(good[: len(good) // 2])
+    for command in ("report", "export", "verify"):
+        assert call(command, "default") == 2
+        assert f"{file}: not valid JSON, perhaps truncated" in one_line(capsys)
+    assert sorted(p.name for p in sweep.iterdir()) == [file.parent.name]
+
+    newer = json.loads(good) | {"schema": SCHEMA_VERSION + 1}
+    file.write_text(json.dumps(newer))
+    for words in (["report", "default"], ["export", "default"], ["verify", "default"]):
+        assert call(*words) == 2
+        assert f"record schema {SCHEMA_VERSION + 1} is newer" in one_line(capsys)
+    assert run() == 2
+    assert "is newer" in one_line(capsys)
+    assert json.loads(file.read_text()) == newer
+
+    # A record of no use to anyone is trained again.
+    file.write_text(good[:100])
+    assert run() == 0
+    assert "damaged record, the cell is trained again" in capsys.readouterr().err
+    assert json.loads(file.read_text())["digest"] == json.loads(good)["digest"]
+
+
+def test_skip_unreadable_names_what_is_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("batch_size=64,full") == 0
+    file = sorted((tmp_path / "results/default").glob("*/record.json"))[0]
+    file.write_text("{")
+    capsys.readouterr()
+    assert call("export", "default", "--skip-unreadable") == 0
+    assert f"left out: {file}" in capsys.readouterr().err
+    assert len((tmp_path / "results/default/export/cells.csv").read_text().splitlines()) == 2
+
+
+@pytest.mark.parametrize("what", ["tasks", "optimizers", "experiments"])
+def test_list(what: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("list", what) == 0
+    out = capsys.readouterr().out
+    wanted = {"tasks": "mnist5k/lenet5", "optimizers": "torch.optim.Adagrad", "experiments": "mnist_batch_size"}
+    assert wanted[what] in out
+
+
+def test_audit(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("audit", "optimizer=nesterov", "batch_size=16") == 0
+    out = capsys.readouterr().out
+    assert "FAILED" not in out
+    assert out.count("ok ") == 10
+
+
+def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("--version") == 0
+    assert capsys.readouterr().out.startswith("bench 0.")
+    assert call() == 2
+    assert "wandb-check" in capsys.readouterr().out
+    assert call("run", "--help") == 0
+    assert "batch_size: 64" in capsys.readouterr().out
+    assert call("run", "--cfg", "job", "batch_size=7") == 0
+    assert "batch_size: 7" in capsys.readouterr().out
