@@ -11,10 +11,12 @@ import json
 import math
 import re
 from dataclasses import dataclass, field
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from bench.errors import UsageError, unknown
 from bench.optimizers.registry import IMPLEMENTATIONS, check_optimizer
@@ -27,6 +29,11 @@ PRECISIONS = ("float32", "float64", "tf32", "bfloat16")
 SCHEDULES = ("constant",)
 TARGET_METRICS = ("val_accuracy", "val_loss")
 DEVICE_NAME = re.compile(r"cpu|mps|cuda(:\d+)?")
+
+#: Exponents of the normal float32 numbers: the learning rates an octave grid may have.
+LR_EXPONENTS = range(-126, 128)
+#: Seeds are below this: the curves store them as signed 64-bit integers.
+SEED_LIMIT = 2**63
 
 #: What a cell's id does not depend on: names, places, mirrors and the way cells are run.
 NOT_IDENTITY = ("sweep", "results_root", "tracker", "data")
@@ -309,7 +316,10 @@ def resolve(composed: DictConfig) -> Cell:
         UsageError: A value is unknown, of the wrong kind or out of range; the message names it.
     """
     _check_keys(composed, Config, "")
-    config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), composed))
+    try:
+        config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), composed))
+    except OmegaConfBaseException as error:
+        raise UsageError(f"{error.full_key}: {str(error).splitlines()[0]}") from None
     assert isinstance(config, Config)
     if not SWEEP_NAME.fullmatch(config.sweep):
         raise UsageError(
@@ -404,8 +414,11 @@ def _check_lrs(config: Config) -> tuple[float, ...]:
     given = config.lr
     if given is None:
         span = config.optimizer.lr_log2
-        if len(span) != 2 or span[0] > span[1]:
-            raise UsageError(f"optimizer.lr_log2={span}: must be two exponents, the first not above the second")
+        if len(span) != 2 or span[0] > span[1] or not {*span} <= {*LR_EXPONENTS}:
+            raise UsageError(
+                f"optimizer.lr_log2={span}: must be two exponents from {LR_EXPONENTS[0]} to {LR_EXPONENTS[-1]}, "
+                "the first not above the second"
+            )
         return tuple(2.0**exponent for exponent in range(span[0], span[1] + 1))
     values = list(given) if isinstance(given, list | tuple) else [given]
     if not values:
@@ -424,8 +437,8 @@ def _check_seeds(given: Any) -> tuple[int, ...]:
         return tuple(range(given))
     if isinstance(given, list | tuple) and given:
         for seed in given:
-            if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-                raise UsageError(f"seeds={list(given)}: a seed must be an integer ≥ 0, {seed!r} is not")
+            if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < SEED_LIMIT:
+                raise UsageError(f"seeds={list(given)}: a seed must be an integer from 0 to 2^63 − 1, {seed!r} is not")
         return tuple(sorted(set(given)))
     raise UsageError(f"seeds={given}: must be a number of seeds ≥ 1, or a list of seeds")
 
@@ -446,6 +459,8 @@ def _check_numbers(config: Config) -> None:
     ):
         if value is not None and value < least:
             raise UsageError(f"{name}={value}: must be at least {least}")
+        if value is not None and value >= SEED_LIMIT:
+            raise UsageError(f"{name}={value}: must be below 2^63")
     for name, number in (
         ("training.divergence_factor", config.training.divergence_factor),
         ("measure.window_seconds", config.measure.window_seconds),
@@ -478,7 +493,8 @@ def _check_budget(budget: BudgetConfig, examples: int, batch_size: int, remainde
     per_epoch = steps_per_epoch(examples, batch_size, remainder)
     counts = []
     if budget.epochs is not None:
-        counts.append(math.ceil(budget.epochs * per_epoch))
+        # The decimal number as written: in floating point 1.1 epochs of 10 steps come out above 11.
+        counts.append(math.ceil(Fraction(str(budget.epochs)) * per_epoch))
     if budget.steps is not None:
         counts.append(budget.steps)
     if budget.examples is not None:

@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 
 from bench.results.record import (
     SCHEMA_VERSION,
@@ -25,6 +25,7 @@ from bench.results.record import (
 from tests.results.records import record, records, trial
 
 
+@settings(max_examples=50)
 @given(made=records())
 def test_round_trip(made: Record) -> None:
     text = made.to_json()

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
@@ -107,6 +107,7 @@ def test_gradients_do_not_accumulate_over_steps() -> None:
     assert all(torch.equal(a, p.grad) for a, p in zip(first, parameters, strict=True) if p.grad is not None)
 
 
+@settings(max_examples=40)
 @given(pieces=st.lists(st.integers(1, 9), min_size=1, max_size=6), size=st.sampled_from([1, 8, 20, 50]))
 def test_steps_do_not_depend_on_the_pieces_they_are_taken_in(pieces: list[int], size: int) -> None:
     task = toy_task()

@@ -1,0 +1,335 @@
+"""Configuration: what is refused, what is decided, and what a cell's id depends on."""
+
+import copy
+import dataclasses
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from omegaconf import OmegaConf
+
+from bench import config as module
+from bench.composition import compose_config
+from bench.config import NOT_IDENTITY, Cell, Config, cell_id, conf_path, resolve, steps_per_epoch
+from bench.errors import UsageError
+from bench.results.record import Axes
+from bench.tasks.registry import DATA_SETS
+from tests.cases import OPTIMIZERS
+
+#: The default configuration, with the values that may well be tuned held where these tests know them.
+BASE = OmegaConf.to_container(
+    compose_config(["optimizer.lr_log2=[-7,1]", "budget.epochs=5", "budget.steps=100", "seeds=3", "task.target=0.9"])
+)
+
+
+def cell(**changes: Any) -> Cell:
+    """Resolve the default configuration with changes; a__b stands for a.b."""
+    config = OmegaConf.create(copy.deepcopy(BASE))
+    for key, value in changes.items():
+        OmegaConf.update(config, key.replace("__", "."), value, merge=False)
+    return resolve(config)
+
+
+# --- what is decided -------------------------------------------------------------------------------------------------
+
+
+def test_the_default_cell() -> None:
+    default = cell()
+    assert default.batch_size == 64
+    assert default.lrs == tuple(2.0**k for k in range(-7, 2))
+    assert default.seeds == (0, 1, 2)
+    # 4000 examples at 64: 63 steps an epoch; 5 epochs are more than the 100 steps.
+    assert default.steps_per_epoch == 63
+    assert default.steps == 315
+    assert default.axes == Axes("mnist5k/mlp", "mlp", "sgd", 64, False, "cpu", "float32")
+    assert default.label == "mnist5k/mlp sgd B=64 cpu"
+    assert default.plain()["lr"] == list(default.lrs)
+    assert default.plain()["seeds"] == [0, 1, 2]
+    # Round trip: a record's configuration resolves to the same cell.
+    assert resolve(OmegaConf.create(default.plain())) == default
+
+
+def test_labels_and_axes() -> None:
+    full = cell(batch_size="full", precision="float64", device__name="cuda:1")
+    assert full.label == "mnist5k/mlp sgd B=full cuda:1 float64"
+    assert (full.batch_size, full.axes.batch_size, full.axes.full_batch) == (4000, 4000, True)
+    assert not cell(batch_size=4000).axes.full_batch
+
+
+def test_the_cost_orders_cells() -> None:
+    small = cell(batch_size=4)
+    assert small.cost > cell(batch_size=64).cost
+    assert small.cost == 9 * 3 * 5000 * 64
+    assert cell(budget__epochs=None, budget__steps=None, budget__seconds=5).cost == 9 * 3 * 10_000 * 124
+
+
+@pytest.mark.parametrize(
+    ("given_lr", "lrs"),
+    [
+        (0.5, (0.5,)),
+        (1, (1.0,)),
+        ([0.5, 0.25, 0.5], (0.25, 0.5)),
+        ([1, 1.0], (1.0,)),
+        (1e-30, (1e-30,)),
+    ],
+)
+def test_learning_rates(given_lr: Any, lrs: tuple[float, ...]) -> None:
+    assert cell(lr=given_lr).lrs == lrs
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_octave_grids(name: str) -> None:
+    first, last = OPTIMIZERS[name]["lr_log2"]
+    lrs = cell(optimizer=OPTIMIZERS[name]).lrs
+    assert (lrs[0], lrs[-1], len(lrs)) == (2.0**first, 2.0**last, last - first + 1)
+    assert all(b == 2 * a for a, b in pairwise(lrs))
+
+
+@pytest.mark.parametrize(
+    ("given_seeds", "seeds"), [(1, (0,)), (4, (0, 1, 2, 3)), ([7, 3, 7], (3, 7)), ([2**63 - 1], (2**63 - 1,))]
+)
+def test_seeds(given_seeds: Any, seeds: tuple[int, ...]) -> None:
+    assert cell(seeds=given_seeds).seeds == seeds
+
+
+LIMITS = ("epochs", "steps", "examples", "seconds")
+
+
+@pytest.mark.parametrize(
+    ("size", "remainder", "budget", "steps"),
+    # 4000 examples. At 64: 62 whole batches and one of 32.
+    [
+        (64, "keep", {"epochs": 1}, 63),
+        (64, "drop", {"epochs": 1}, 62),
+        (64, "keep", {"epochs": 0.5}, 32),
+        (64, "keep", {"epochs": 0.001}, 1),
+        (400, "keep", {"epochs": 1.1}, 11),
+        (40, "keep", {"epochs": 0.07}, 7),
+        ("full", "keep", {"epochs": 5}, 5),
+        (1, "keep", {"epochs": 2}, 8000),
+        (64, "keep", {"steps": 17}, 17),
+        (64, "keep", {"examples": 1}, 1),
+        (64, "keep", {"examples": 64}, 1),
+        (64, "keep", {"examples": 65}, 2),
+        (64, "keep", {"examples": 3968}, 62),
+        (64, "keep", {"examples": 3969}, 63),
+        (64, "keep", {"examples": 4000}, 63),
+        (64, "keep", {"examples": 4001}, 64),
+        (64, "keep", {"examples": 8000}, 126),
+        (64, "drop", {"examples": 3968}, 62),
+        (64, "drop", {"examples": 3969}, 63),
+        (64, "keep", {"epochs": 1, "steps": 100}, 100),
+        (64, "keep", {"epochs": 1, "steps": 100, "until": "smallest"}, 63),
+        (64, "keep", {"epochs": 1, "steps": 100, "examples": 640, "until": "smallest"}, 10),
+        (64, "keep", {"seconds": 3}, None),
+        (64, "keep", {"seconds": 3, "steps": 9}, 9),
+    ],
+)
+def test_steps_of_a_budget(size: Any, remainder: str, budget: dict[str, Any], steps: int | None) -> None:
+    limits = dict.fromkeys(LIMITS) | {"until": "largest"} | budget
+    assert cell(batch_size=size, training__remainder=remainder, budget=limits).steps == steps
+
+
+@given(examples=st.integers(1, 300), size=st.integers(1, 300), wanted=st.integers(1, 2000), drop=st.booleans())
+def test_the_fewest_steps_that_see_enough_examples(examples: int, size: int, wanted: int, drop: bool) -> None:
+    size = min(size, examples)
+    per_epoch = steps_per_epoch(examples, size, "drop" if drop else "keep")
+    seen, steps = 0, 0
+    while seen < wanted:
+        last = not drop and steps % per_epoch == per_epoch - 1
+        seen += examples - (per_epoch - 1) * size if last else size
+        steps += 1
+    assert module._steps_to_see(wanted, examples, size, per_epoch) == steps
+
+
+# --- what is refused -------------------------------------------------------------------------------------------------
+
+REFUSALS: list[tuple[dict[str, Any], str]] = [
+    ({"sweep": "a/b"}, "sweep='a/b': a sweep's name is letters, digits"),
+    ({"sweep": ""}, "sweep=''"),
+    ({"sweep": ".hidden"}, "sweep='.hidden'"),
+    ({"task__data": "mnst"}, "unknown data set (task.data) 'mnst'; did you mean 'mnist'? (allowed: mnist, mnist5k)"),
+    ({"task__model": "mpl"}, "unknown model (task.model) 'mpl'; did you mean 'mlp'? (allowed: lenet5, logreg, mlp)"),
+    ({"task__target_metric": "test_accuracy"}, "unknown task.target_metric 'test_accuracy'"),
+    ({"task__target": float("nan")}, "task.target=nan: must be a finite number"),
+    ({"optimizer__target": "Sgd"}, "unknown optimizer class (optimizer.target) 'Sgd'; did you mean 'SGD'?"),
+    ({"optimizer__target": "LBFGS"}, "optimizer.target=LBFGS"),
+    ({"optimizer__implementation": "fast"}, "unknown optimizer.implementation 'fast'"),
+    ({"optimizer__arguments": {"momentom": 0.9}}, "'momentom'; did you mean 'momentum'?"),
+    ({"optimizer__arguments": {"momentum": -1}}, "torch.optim.SGD says: Invalid momentum value: -1"),
+    ({"precision": "float16"}, "unknown precision 'float16'; did you mean 'bfloat16'?"),
+    ({"schedule__name": "cosine"}, "unknown schedule 'cosine'"),
+    ({"training__remainder": "carry"}, "unknown training.remainder 'carry'"),
+    ({"budget__until": "both"}, "unknown budget.until 'both' (allowed: largest, smallest)"),
+    ({"device__name": "gpu"}, "unknown device 'gpu'"),
+    ({"device__name": "cuda:"}, "unknown device 'cuda:'"),
+    ({"precision": "tf32"}, "precision=tf32 with device=cpu: tf32 is a mode of CUDA devices"),
+    ({"precision": "float64", "device__name": "mps"}, "precision=float64 with device=mps: mps has no float64"),
+    *(
+        ({"batch_size": size}, f"batch_size={size}: must be an integer from 1 to 4000, or full")
+        for size in (0, -1, 1.5, "all", "64", True, None, [1])
+    ),
+    ({"batch_size": 4001}, "batch_size=4001: the training split of mnist5k has only 4000 examples (allowed: 1 … 4000"),
+    *(
+        ({"lr": lr}, "a learning rate must be a finite number above 0")
+        for lr in (0, -0.1, float("inf"), float("nan"), "fast", True, [0.1, 0], [0.1, "x"], [[0.1]])
+    ),
+    ({"lr": []}, "lr=[]: give at least one learning rate"),
+    *(
+        ({"optimizer__lr_log2": span}, f"optimizer.lr_log2={span}: must be two exponents")
+        for span in ([1], [], [1, 2, 3], [2, 1], [-2000, 0], [0, 2000])
+    ),
+    ({"seeds": 0}, "seeds=0: must be at least 1, or a list of seeds"),
+    ({"seeds": []}, "seeds=[]: must be a number of seeds ≥ 1"),
+    ({"seeds": "x"}, "seeds=x: must be a number of seeds ≥ 1"),
+    ({"seeds": True}, "seeds=True: must be a number of seeds ≥ 1"),
+    ({"seeds": [0, -1]}, "-1 is not"),
+    ({"seeds": [0, 1.5]}, "1.5 is not"),
+    ({"seeds": [True]}, "True is not"),
+    ({"seeds": [2**63]}, "9223372036854775808 is not"),
+    ({"tracker__name": "wandbb"}, "unknown tracker 'wandbb'; did you mean 'wandb'?"),
+    *(
+        ({name.replace(".", "__"): least - 1}, f"{name}={least - 1}: must be at least {least}")
+        for name, least in {
+            "device.threads": 1,
+            "evaluation.per_octave": 1,
+            "evaluation.every_epoch": 0,
+            "evaluation.batch_size": 1,
+            "evaluation.train_examples": 1,
+            "measure.warmup_steps": 1,
+            "measure.windows": 1,
+            "seed.data": 0,
+            "seed.init": 0,
+            "seed.order": 0,
+            "seed.noise": 0,
+        }.items()
+    ),
+    ({"seed__data": 2**64}, "seed.data=18446744073709551616: must be below 2^63"),
+    *(
+        ({name.replace(".", "__"): value}, f"{name}={value}: must be a finite number above 0")
+        for name in ("training.divergence_factor", "measure.window_seconds")
+        for value in (0.0, -1.0, float("inf"), float("nan"))
+    ),
+    ({"evaluation__train_examples": 4001}, "evaluation.train_examples=4001: the training split of mnist5k has only"),
+    ({"budget": dict.fromkeys(LIMITS)}, "budget: set at least one of budget.epochs"),
+    *(
+        ({f"budget__{name}": value}, f"budget.{name}={value}: must be a finite number above 0")
+        for name, values in {
+            "epochs": (0.0, -1.0, float("inf"), float("nan")),
+            "steps": (0, -3),
+            "examples": (0,),
+            "seconds": (0.0, float("inf")),
+        }.items()
+        for value in values
+    ),
+    ({"bacth_size": 3}, "unknown config key 'bacth_size'; did you mean 'batch_size'?"),
+    ({"device__thread": 3}, "unknown config key 'device.thread'; did you mean 'device.threads'?"),
+    ({"tracker__projct": "x"}, "unknown config key 'tracker.projct'; did you mean 'tracker.project'?"),
+    ({"device__threads": "many"}, "device.threads"),
+    ({"evaluation__per_octave": 1.5}, "evaluation.per_octave"),
+    ({"task__name": "???"}, "task.name"),
+    ({"optimizer__lr_log2": "???"}, "optimizer.lr_log2"),
+]
+
+
+@pytest.mark.parametrize(("changes", "words"), REFUSALS, ids=[str(changes) for changes, _ in REFUSALS])
+def test_refusals(changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        cell(**changes)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+# --- identity --------------------------------------------------------------------------------------------------------
+
+
+def leaf_fields(config: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            yield from leaf_fields(value, (*path, field.name))
+        else:
+            yield (*path, field.name)
+
+
+def changed(config: Any, path: tuple[str, ...]) -> Any:
+    """Return the configuration with one leaf changed to another value of its kind."""
+    name, *rest = path
+    value = getattr(config, name)
+    if rest:
+        return dataclasses.replace(config, **{name: changed(value, tuple(rest))})
+    if isinstance(value, bool):
+        other: Any = not value
+    elif isinstance(value, int | float):
+        other = value + 1
+    elif isinstance(value, str):
+        other = value + "x"
+    elif isinstance(value, list):
+        other = value[:-1]
+    elif isinstance(value, dict):
+        other = value | {"momentum": 0.5}
+    else:
+        assert value is None
+        other = 1
+    return dataclasses.replace(config, **{name: other})
+
+
+RESOLVED = cell().config
+LEAVES = list(leaf_fields(RESOLVED))
+
+
+@pytest.mark.parametrize("path", LEAVES, ids=[".".join(path) for path in LEAVES])
+def test_the_id_depends_on_what_is_computed_and_on_nothing_else(path: tuple[str, ...]) -> None:
+    same = cell_id(changed(RESOLVED, path)) == cell_id(RESOLVED)
+    assert same == (path[0] in ("sweep", "results_root", "tracker", "data"))
+
+
+def test_what_is_left_out_of_the_id_exists() -> None:
+    assert set(NOT_IDENTITY) == {"sweep", "results_root", "tracker", "data"}
+    assert set(NOT_IDENTITY) < {field.name for field in dataclasses.fields(Config)}
+
+
+def test_ids_never_change() -> None:
+    # Another id for the same configuration would train a finished sweep again.
+    assert cell().id == "ca053dc965d757e9"
+    assert cell().id == cell_id(RESOLVED)
+    assert len(LEAVES) == 47
+
+
+def test_ways_of_saying_the_same_have_one_id() -> None:
+    assert cell(lr=[2.0**k for k in range(1, -8, -1)], seeds=[2, 1, 0]).id == cell().id
+    assert cell(lr=1).id == cell(lr=[1.0]).id
+    assert cell(seeds=1).id == cell(seeds=[0]).id
+    assert cell(task__target=1).id == cell(task__target=1.0).id
+
+
+# --- files -----------------------------------------------------------------------------------------------------------
+
+
+def test_configuration_is_found_beside_or_inside_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert (conf_path() / "config.yaml").is_file()
+    package = tmp_path / "site" / "bench"
+    (package / "conf").mkdir(parents=True)
+    monkeypatch.setattr(module, "__file__", str(package / "config.py"))
+    assert conf_path() == package / "conf"
+    (package / "conf").rmdir()
+    assert conf_path() == tmp_path / "site" / "conf"
+
+
+@pytest.mark.parametrize("group", ["task", "optimizer", "budget", "device", "tracker"])
+def test_every_file_of_every_group_resolves(group: str) -> None:
+    for path in sorted((conf_path() / group).rglob("*.yaml")):
+        chosen = OmegaConf.to_container(OmegaConf.load(path))
+        made = cell(**{group: chosen})
+        assert dataclasses.asdict(getattr(made.config, group)) == chosen
+
+
+def test_every_batch_size_up_to_the_data_set_resolves() -> None:
+    for data, entry in DATA_SETS.items():
+        assert cell(task__data=data, batch_size=entry.train).batch_size == entry.train
+        with pytest.raises(UsageError, match="only"):
+            cell(task__data=data, batch_size=entry.train + 1)
