@@ -82,9 +82,7 @@ def test_bad_input_is_one_line_exit_2_and_nothing_written(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_cuda_index_that_names_no_device_is_refused(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
+def test_a_cuda_index_that_names_no_device_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert call("run", "device=cuda:63") == 2
     assert "available: cpu" in one_line(capsys)
     assert list(tmp_path.iterdir()) == []

@@ -23,8 +23,7 @@ def short_answer(rows: list[Row], batch: Callable[[float], str], target: str) ->
         empty).
     """
     by_topic = {
-        topic: [row for row in rows if row["topic"] == topic]
-        for topic in ("speed", "time", "epochs", "equal steps")
+        topic: [row for row in rows if row["topic"] == topic] for topic in ("speed", "time", "epochs", "equal steps")
     }
     if not any(by_topic.values()):
         return "Not answered:", "no two batch sizes of this sweep are complete.", ""
@@ -79,8 +78,4 @@ def _against_accuracy(rows: list[Row], unit: str) -> str:
 
 
 def _who(some: list[Row], everyone: list[Row]) -> str:
-    return (
-        ""
-        if len(some) == len(everyone)
-        else f" (with {words.listing([str(row['optimizer']) for row in some])})"
-    )
+    return "" if len(some) == len(everyone) else f" (with {words.listing([str(row['optimizer']) for row in some])})"

@@ -127,7 +127,6 @@ def _intervals(table: pd.DataFrame) -> None:
     wide = np.sqrt((factor * error) ** 2 + 1.96**2 * sampling)
     table["lo_wide"], table["hi_wide"] = table["difference"] - wide, table["difference"] + wide
     table["seeds_needed"] = [
-        seeds_needed(float(sd), float(margin))
-        for sd, margin in zip(table["sd_"], table["margin"], strict=True)
+        seeds_needed(float(sd), float(margin)) for sd, margin in zip(table["sd_"], table["margin"], strict=True)
     ]
     table["resolvable"] = 1.96 * np.sqrt(sampling) < table["margin"]

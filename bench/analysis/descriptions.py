@@ -24,9 +24,7 @@ def trend(label: str, batches: Sequence[str], values: Sequence[float], form: For
         A clause such as "sgd falls from 94.1 % at batch 4 to 81.9 % at full (4000)", with the extreme named
         where it lies between the ends.
     """
-    known = [
-        (batch, float(value)) for batch, value in zip(batches, values, strict=True) if np.isfinite(value)
-    ]
+    known = [(batch, float(value)) for batch, value in zip(batches, values, strict=True) if np.isfinite(value)]
     if not known:
         return f"{label} has no value"
     if len(known) == 1:
@@ -39,9 +37,7 @@ def trend(label: str, batches: Sequence[str], values: Sequence[float], form: For
     for place, peak in ((top, max(first, last)), (bottom, min(first, last))):
         if 0 < place < len(known) - 1 and abs(inner[place] - peak) > tolerance:
             kind = "a highest" if place == top else "a lowest"
-            return (
-                f"{label} goes {ends}, with {kind} value of {form(inner[place])} at batch {known[place][0]}"
-            )
+            return f"{label} goes {ends}, with {kind} value of {form(inner[place])} at batch {known[place][0]}"
     verb = "stays level," if abs(last - first) <= tolerance else "rises" if last > first else "falls"
     return f"{label} {verb} {ends}"
 
@@ -84,9 +80,7 @@ def to_target(rows: pd.DataFrame, measure: str, name: Callable[[int], str]) -> s
     return f"Median {measure} to the target against batch size: {'; '.join(clauses)}.{tail}"
 
 
-def by_optimizer(
-    rows: pd.DataFrame, column: str, what: str, form: Formatter, name: Callable[[int], str]
-) -> str:
+def by_optimizer(rows: pd.DataFrame, column: str, what: str, form: Formatter, name: Callable[[int], str]) -> str:
     """Describe a panel with one line per optimizer over batch sizes.
 
     Args:

@@ -49,11 +49,7 @@ def findings(
         rows += [keys | found for found in (_speed(row), _memory(row)) if found]
     for key, group in targets.groupby(CONDITION):
         keys = {name: str(value) for name, value in zip(CONDITION, key, strict=True)}
-        rows += [
-            keys | found
-            for measure in ("steps", "seconds")
-            if (found := _target(keys, group, seeds, measure))
-        ]
+        rows += [keys | found for measure in ("steps", "seconds") if (found := _target(keys, group, seeds, measure))]
     tuned = comparisons[(comparisons["rule"] == "re-tuned") & comparisons["budget"].isin(["epochs", "steps"])]
     rows += [{name: row[name] for name in CONDITION} | _generalisation(row) for row in records(tuned)]
     table = pd.DataFrame(rows).reindex(columns=COLUMNS)
@@ -109,9 +105,7 @@ def _memory(row: dict[str, Any]) -> dict[str, Any] | None:
     }
 
 
-def _target(
-    keys: dict[str, str], group: pd.DataFrame, seeds: pd.DataFrame, measure: str
-) -> dict[str, Any] | None:
+def _target(keys: dict[str, str], group: pd.DataFrame, seeds: pd.DataFrame, measure: str) -> dict[str, Any] | None:
     """Compare the largest batch with the best one (with the smallest, where the largest is the best)."""
     rows = group[group["measure"] == measure].sort_values("batch_size")
     reached = rows[rows["median"].notna()]

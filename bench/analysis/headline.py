@@ -82,8 +82,7 @@ def headlines(findings: pd.DataFrame, cells: pd.DataFrame) -> list[Headline]:
         setting = {name: str(value) for name, value in zip(SETTING, key, strict=True)}
         here = select(cells, **setting)
         rows: list[Row] = [
-            {str(name): value for name, value in row.items()}
-            for row in select(findings, **setting).to_dict("records")
+            {str(name): value for name, value in row.items()} for row in select(findings, **setting).to_dict("records")
         ]
         full = {int(size) for size in here.loc[here["full_batch"].astype(bool), "batch_size"]}
         speaker = _Speaker(setting, full, _target_text(here))
@@ -261,9 +260,7 @@ class _Speaker:
                 f"({high['optimizer']}) of its time."
             )
         elif slower:
-            parts.append(
-                f"The largest took {words.ratio(slower[0]['effect'])} of its time ({slower[0]['optimizer']})."
-            )
+            parts.append(f"The largest took {words.ratio(slower[0]['effect'])} of its time ({slower[0]['optimizer']}).")
         if never:
             parts.append(f"With {words.listing(never)} the largest batch never got there.")
         return " ".join(parts)

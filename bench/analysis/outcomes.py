@@ -48,9 +48,7 @@ def divergence_map(data: Study, choices: pd.DataFrame) -> pd.DataFrame:
             val_accuracy=("val_accuracy", "mean"),
         )
     )
-    best = choices.loc[(choices["budget"] == "end") & ~choices["all_diverged"], [*POINT, "lr"]].assign(
-        best=True
-    )
+    best = choices.loc[(choices["budget"] == "end") & ~choices["all_diverged"], [*POINT, "lr"]].assign(best=True)
     table = table.merge(best, on=[*POINT, "lr"], how="left")
     table["best"] = table["best"].eq(True)
     return table.sort_values([*POINT, "lr"], ignore_index=True)
@@ -121,17 +119,13 @@ def batch_summary(
         "lr",
         "edge",
     ]
-    table = data.cells[[*POINT, "full_batch", "status"]].merge(
-        tuned[[*POINT, *columns]], on=POINT, how="left"
-    )
+    table = data.cells[[*POINT, "full_batch", "status"]].merge(tuned[[*POINT, *columns]], on=POINT, how="left")
     for measure in ("steps", "examples", "seconds"):
         rows = targets[targets["measure"] == measure]
         table = table.merge(
             rows[[*POINT, "median"]].rename(columns={"median": f"{measure}_to_target"}), on=POINT, how="left"
         )
-    counts = targets.loc[targets["measure"] == "seconds", [*POINT, "reached", "n"]].rename(
-        columns={"n": "seeds"}
-    )
+    counts = targets.loc[targets["measure"] == "seconds", [*POINT, "reached", "n"]].rename(columns={"n": "seeds"})
     table = table.merge(counts, on=POINT, how="left")
     table = table.merge(speeds[[*POINT, "examples_per_second"]], on=POINT, how="left")
     table = table.merge(memories[[*POINT, "peak_mib", "step_mib", "activation_mib"]], on=POINT, how="left")

@@ -52,17 +52,13 @@ def retuned(scores: pd.DataFrame) -> pd.DataFrame:
     Source: re-tuning per batch size, Shallue et al., arXiv 1811.03600.
     """
     key = [*POINT, "budget"]
-    grid = scores.groupby(key, as_index=False).agg(
-        lr_lo=("lr", "min"), lr_hi=("lr", "max"), seeds_=("seeds", "max")
-    )
+    grid = scores.groupby(key, as_index=False).agg(lr_lo=("lr", "min"), lr_hi=("lr", "max"), seeds_=("seeds", "max"))
     table = scores.merge(grid, on=key)
     table = table[table["seeds"] == table["seeds_"]].sort_values(
         [*key, "val_accuracy", "val_loss", "lr"], ascending=[True] * len(key) + [False, True, True]
     )
     best = table.drop_duplicates(key).copy()
-    best["edge"] = ((best["lr"] == best["lr_lo"]) | (best["lr"] == best["lr_hi"])) & (
-        best["lr_lo"] < best["lr_hi"]
-    )
+    best["edge"] = ((best["lr"] == best["lr_lo"]) | (best["lr"] == best["lr_hi"])) & (best["lr_lo"] < best["lr_hi"])
     best["all_diverged"] = best["diverged"] == best["seeds"]
     columns = [*key, "lr", "lr_lo", "lr_hi", "edge", "all_diverged", "val_accuracy", "val_loss"]
     return best[columns].reset_index(drop=True)

@@ -121,9 +121,7 @@ def speed_summary(cells: pd.DataFrame) -> pd.DataFrame:
                 "eps_ratio": last["examples_per_second"] / first["examples_per_second"],
                 "eps_ratio_lo": last["examples_per_second_lo"] / first["examples_per_second_hi"],
                 "eps_ratio_hi": last["examples_per_second_hi"] / first["examples_per_second_lo"],
-                "batch_fastest": int(
-                    ordered["batch_size"].iloc[int(ordered["examples_per_second"].argmax())]
-                ),
+                "batch_fastest": int(ordered["batch_size"].iloc[int(ordered["examples_per_second"].argmax())]),
                 "knee": knee,
             }
         )

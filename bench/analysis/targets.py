@@ -45,9 +45,7 @@ def to_target(trials: pd.DataFrame) -> pd.DataFrame:
             reached=("finite_", "count"),
             n=("value_", "size"),
         )
-        ranked = per_rate.sort_values(
-            [*POINT, "median", "reached", "lr"], ascending=[True] * 7 + [False, True]
-        )
+        ranked = per_rate.sort_values([*POINT, "median", "reached", "lr"], ascending=[True] * 7 + [False, True])
         best = ranked.drop_duplicates(POINT)
         grid = per_rate.groupby(POINT, as_index=False).agg(lr_lo=("lr", "min"), lr_hi=("lr", "max"))
         best = best.merge(grid, on=POINT)

@@ -41,10 +41,7 @@ def spread(sizes: Sequence[int], most: int) -> list[int]:
     least = max((octaves[-1] - octaves[0]) / most, 1e-9)
     shown = [0]
     for index in range(1, len(sizes) - 1):
-        if (
-            octaves[index] - octaves[shown[-1]] >= least * 0.999
-            and octaves[-1] - octaves[index] >= least * 0.999
-        ):
+        if octaves[index] - octaves[shown[-1]] >= least * 0.999 and octaves[-1] - octaves[index] >= least * 0.999:
             shown.append(index)
     return [sizes[index] for index in [*shown, len(sizes) - 1]]
 
@@ -112,9 +109,7 @@ def percent_axis(axes: Axes, label: str) -> None:
     axes.set_ylabel(label)
     low, high = axes.get_ylim()
     digits = 0 if high - low > 0.04 else 1 if high - low > 0.004 else 2
-    axes.yaxis.set_major_formatter(
-        FuncFormatter(lambda value, _: f"{100 * value:.{digits}f}".replace("-", "−"))
-    )
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.{digits}f}".replace("-", "−")))
 
 
 def dodge(sizes: Sequence[float], index: int, of: int) -> list[float]:

@@ -74,10 +74,7 @@ def _page(sources: Sources, results: Results, command: str) -> Page:
         dict(zip(SETTING, (str(value) for value in key), strict=True))
         for key in results.study.cells[SETTING].drop_duplicates().sort_values(SETTING).itertuples(index=False)
     ]
-    scenes = [
-        Scene(results, setting, "-".join(setting.values()) if len(settings) > 1 else "")
-        for setting in settings
-    ]
+    scenes = [Scene(results, setting, "-".join(setting.values()) if len(settings) > 1 else "") for setting in settings]
     sections = []
     for name, title, short, makers in SECTIONS:
         parts = []
@@ -161,10 +158,5 @@ class _Files:
             # Only what such a report can have written; a manifest from elsewhere must not delete anything
             # else.
             folder, _, file = str(name).rpartition("/")
-            if (
-                folder in ("figures", "tables")
-                and file
-                and name not in self.digests
-                and not file.startswith(".")
-            ):
+            if folder in ("figures", "tables") and file and name not in self.digests and not file.startswith("."):
                 (self.out / folder / file).unlink(missing_ok=True)

@@ -14,9 +14,7 @@ from bench.report.view import Cell, Group, Table
 from bench.results.record import Record
 
 
-def failed_table(
-    cells: pd.DataFrame, unreadable: Sequence[Unreadable], repeated: pd.DataFrame
-) -> Table | None:
+def failed_table(cells: pd.DataFrame, unreadable: Sequence[Unreadable], repeated: pd.DataFrame) -> Table | None:
     """Every cell that is not complete, could not be read, or shares its place with another."""
     rows = [
         (
@@ -28,8 +26,7 @@ def failed_table(
         for row in cells.itertuples()
     ]
     rows += [
-        (Cell(item.cell), Cell("unknown"), Cell("unreadable", "", "bad"), Cell(item.reason))
-        for item in unreadable
+        (Cell(item.cell), Cell("unknown"), Cell("unreadable", "", "bad"), Cell(item.reason)) for item in unreadable
     ]
     rows += [
         (
@@ -37,8 +34,7 @@ def failed_table(
             Cell(_axes(row)),
             Cell("not shown", "", "dim"),
             Cell(
-                "another cell has the same task, optimizer, device, precision and batch size and is "
-                "shown in its place"
+                "another cell has the same task, optimizer, device, precision and batch size and is shown in its place"
             ),
         )
         for row in repeated.itertuples()
@@ -90,9 +86,7 @@ def audit_table(frame: pd.DataFrame) -> Table | None:
         failed = group[~group["passed"].astype(bool)]
         example = (failed if len(failed) else group).iloc[0]
         verdict = Cell(f"failed in {len(failed)}", "", "bad") if len(failed) else Cell("passed", "", "good")
-        named = ", ".join(
-            f"{row.optimizer} batch {row.batch_size} {row.device}" for row in failed.head(6).itertuples()
-        )
+        named = ", ".join(f"{row.optimizer} batch {row.batch_size} {row.device}" for row in failed.head(6).itertuples())
         more = f" and {len(failed) - 6} more" if len(failed) > 6 else ""
         rows.append(
             (
@@ -104,9 +98,7 @@ def audit_table(frame: pd.DataFrame) -> Table | None:
             )
         )
     columns = ("check", "result", "cells", "value (an example)", "expected")
-    return Table(
-        "What each cell checked about itself before training", columns, (Group("", tuple(rows)),), "audit.csv"
-    )
+    return Table("What each cell checked about itself before training", columns, (Group("", tuple(rows)),), "audit.csv")
 
 
 def environment_frame(found: Sequence[Record]) -> pd.DataFrame:
@@ -131,9 +123,7 @@ def _flat(values: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
         if isinstance(value, dict):
             pairs += _flat(value, f"{prefix}{name}.")
         else:
-            pairs.append(
-                (f"{prefix}{name}", value if isinstance(value, str) else json.dumps(value, sort_keys=True))
-            )
+            pairs.append((f"{prefix}{name}", value if isinstance(value, str) else json.dumps(value, sort_keys=True)))
     return pairs
 
 
@@ -191,7 +181,5 @@ def mirror_view(sources: Sources) -> Mirror:
     text = f"The mirror ({tracker}, {mode}) holds {total - len(lacking)} of {total} cells."
     if sources.mirror.get("note"):
         text += f" Note: {portable(str(sources.mirror['note']))}"
-    table = (
-        Table("What the mirror lacks", ("cell", "reason"), (Group("", tuple(lacking)),)) if lacking else None
-    )
+    table = Table("What the mirror lacks", ("cell", "reason"), (Group("", tuple(lacking)),)) if lacking else None
     return Mirror(text, table)

@@ -109,9 +109,7 @@ def _target_panel(
                 linewidths=0,
                 zorder=2,
             )
-            axes.vlines(
-                x, reached["least"], reached["most"], color=SERIES[index], linewidth=1.1, alpha=0.8, zorder=2
-            )
+            axes.vlines(x, reached["least"], reached["most"], color=SERIES[index], linewidth=1.1, alpha=0.8, zorder=2)
             if len(reached):
                 _line(axes, x, reached["median"], index)
             edge = reached["edge"].to_numpy(dtype=bool)
@@ -133,9 +131,7 @@ def _target_panel(
         legend(figure, group, columns=3, guides=["perfect scaling"] if measure == "steps" else ())
         named = rows[rows["optimizer"].isin(group)].sort_values(["optimizer", "batch_size"])
         alt = descriptions.to_target(named, measure, scene.batch)
-        return scene.panel(
-            figure, scene.name("to-target", measure, number or ""), TARGET_LABELS[measure], alt
-        )
+        return scene.panel(figure, scene.name("to-target", measure, number or ""), TARGET_LABELS[measure], alt)
 
 
 def _perfect_scaling(axes: Axes, rows: pd.DataFrame) -> None:
@@ -261,9 +257,7 @@ def _cost_panel(
 def trade_off(scene: Scene) -> Plot | None:
     """Draw test accuracy against training seconds at equal epochs, the batch size along the path."""
     rows = scene.rows(scene.results.rule_outcomes, rule="re-tuned", budget="epochs")
-    rows = rows[rows["test_accuracy"].notna() & (rows["train_seconds"] > 0)].sort_values(
-        ["optimizer", "batch_size"]
-    )
+    rows = rows[rows["test_accuracy"].notna() & (rows["train_seconds"] > 0)].sort_values(["optimizer", "batch_size"])
     if rows.empty:
         return None
     panels = [

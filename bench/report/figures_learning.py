@@ -144,9 +144,7 @@ def _series(axes: Axes, line: pd.DataFrame, dots: pd.DataFrame, column: str, ind
         zorder=2,
     )
     middle = line[column].to_numpy(dtype=float)
-    axes.vlines(
-        x, line[f"{column}_lo"], line[f"{column}_hi"], color=colour, linewidth=1.1, alpha=0.8, zorder=2
-    )
+    axes.vlines(x, line[f"{column}_lo"], line[f"{column}_hi"], color=colour, linewidth=1.1, alpha=0.8, zorder=2)
     sns.lineplot(
         x=x,
         y=middle,
@@ -166,9 +164,7 @@ def _series(axes: Axes, line: pd.DataFrame, dots: pd.DataFrame, column: str, ind
 
 def best_rates(scene: Scene) -> Plot | None:
     """Draw the best learning rate against batch size, with the slopes of the linear and sqrt rules."""
-    rows = scene.rows(scene.results.rates, rule="re-tuned", budget="epochs").sort_values(
-        ["optimizer", "batch_size"]
-    )
+    rows = scene.rows(scene.results.rates, rule="re-tuned", budget="epochs").sort_values(["optimizer", "batch_size"])
     rows = rows[~rows["all_diverged"]]
     if rows.empty:
         return None
@@ -214,9 +210,7 @@ def best_rates(scene: Scene) -> Plot | None:
         "guides rise as the linear and the sqrt rule would."
     )
     columns = ["optimizer", "batch_size", "budget", "lr", "edge"]
-    return Plot(
-        scene.name("best-learning-rate"), "Best learning rate", caption, tuple(panels), tidy(rows, columns)
-    )
+    return Plot(scene.name("best-learning-rate"), "Best learning rate", caption, tuple(panels), tidy(rows, columns))
 
 
 def _guides(axes: Axes, rows: pd.DataFrame) -> None:
@@ -339,9 +333,7 @@ def divergence(scene: Scene) -> Plot | None:
 def _map_panel(scene: Scene, rows: pd.DataFrame, optimizer: str) -> Panel:
     rates = sorted({float(rate) for rate in rows["lr"]})
     sizes = scene.sizes
-    grid = rows.pivot(index="lr", columns="batch_size", values="val_accuracy").reindex(
-        index=rates[::-1], columns=sizes
-    )
+    grid = rows.pivot(index="lr", columns="batch_size", values="val_accuracy").reindex(index=rates[::-1], columns=sizes)
     with figure_style():
         figure = canvas(height=1.25 + 0.27 * len(rates))
         axes = figure.add_subplot()
@@ -384,10 +376,6 @@ def _map_labels(rows: pd.DataFrame, grid: pd.DataFrame) -> pd.DataFrame:
 def _map_marks(axes: Axes, place: tuple[int, int], diverged: int, best: bool) -> None:
     x, y = place
     if diverged:
-        axes.add_patch(
-            Rectangle((x, y), 1, 1, fill=False, hatch="////", linewidth=0.4, edgecolor=INK, alpha=0.6)
-        )
+        axes.add_patch(Rectangle((x, y), 1, 1, fill=False, hatch="////", linewidth=0.4, edgecolor=INK, alpha=0.6))
     if best:
-        axes.add_patch(
-            Rectangle((x + 0.05, y + 0.07), 0.9, 0.86, fill=False, edgecolor="#e0483e", linewidth=2)
-        )
+        axes.add_patch(Rectangle((x + 0.05, y + 0.07), 0.9, 0.86, fill=False, edgecolor="#e0483e", linewidth=2))

@@ -159,9 +159,7 @@ class Page:
 
     def tracebacks(self) -> list[tuple[str, str]]:
         """Cell id and traceback of every failed cell that kept one."""
-        return [
-            (record.cell, portable(record.traceback)) for record, _ in self.sources.pairs if record.traceback
-        ]
+        return [(record.cell, portable(record.traceback)) for record, _ in self.sources.pairs if record.traceback]
 
     def audit(self) -> Table | None:
         """The self-audit."""
@@ -200,9 +198,7 @@ def render_html(page: Page) -> str:
     """Render the page: one file that refers to nothing but its own tables."""
     templates = resources.files("bench.report") / "templates"
     environment = jinja2.Environment(
-        loader=jinja2.DictLoader(
-            {"index.html.j2": (templates / "index.html.j2").read_text(encoding="utf-8")}
-        ),
+        loader=jinja2.DictLoader({"index.html.j2": (templates / "index.html.j2").read_text(encoding="utf-8")}),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
@@ -210,9 +206,7 @@ def render_html(page: Page) -> str:
         keep_trailing_newline=True,
     )
     style = (templates / "style.css").read_text(encoding="utf-8")
-    style = style.replace("/*light*/", theme_variables(dark=False)).replace(
-        "/*dark*/", theme_variables(dark=True)
-    )
+    style = style.replace("/*light*/", theme_variables(dark=False)).replace("/*dark*/", theme_variables(dark=True))
     return environment.get_template("index.html.j2").render(
         page=page,
         style=Markup(style + HALO),

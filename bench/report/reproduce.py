@@ -57,9 +57,7 @@ def cell_command(record: Record) -> str:
             overrides.append(f"{name}={_value(config[name])}")
     budget = config.get("budget")
     if isinstance(budget, dict):
-        overrides += [
-            f"budget.{key}={_value(value)}" for key, value in sorted(budget.items()) if value is not None
-        ]
+        overrides += [f"budget.{key}={_value(value)}" for key, value in sorted(budget.items()) if value is not None]
     return " ".join(["bench run", *(shlex.quote(override) for override in overrides)])
 
 

@@ -140,8 +140,7 @@ def svg(figure: Canvas, name: str, title: str, alt: str) -> Drawing:
     shared = f'viewBox="{box[1]}" stroke-linejoin="round" stroke-linecap="butt"'
     inline = f'<svg role="img" aria-label="{html.escape(alt)}" {shared}>{_themed(body)}'
     size = "".join(
-        f' {side}="{float(part):g}"'
-        for side, part in zip(("width", "height"), box[1].split()[2:], strict=True)
+        f' {side}="{float(part):g}"' for side, part in zip(("width", "height"), box[1].split()[2:], strict=True)
     )
     file = (
         f'<svg xmlns="http://www.w3.org/2000/svg" role="img"{size} {shared}>'

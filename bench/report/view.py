@@ -113,9 +113,7 @@ def _batch_row(scene: Scene, row: dict[Any, Any]) -> tuple[Cell, ...]:
         *target,
         Cell(words.number(row["examples_per_second"]), "", "best" if row["highest_throughput"] else ""),
         Cell(words.mebibytes(row["step_mib"])),
-        Cell(
-            words.learning_rate(row["lr"]), "edge of grid" if row["edge"] is True or row["edge"] == 1 else ""
-        ),
+        Cell(words.learning_rate(row["lr"]), "edge of grid" if row["edge"] is True or row["edge"] == 1 else ""),
     )
 
 
@@ -145,9 +143,7 @@ def verdict_tables(scene: Scene) -> list[Table]:
             for b in shown
         )
         caption = f"{name}: test accuracy at batch {scene.batch(large)} minus batch {scene.batch(small)}"
-        tables.append(
-            Table(caption, ("rule", *heads), (Group("", tuple(rows)),), "largest-against-smallest.csv")
-        )
+        tables.append(Table(caption, ("rule", *heads), (Group("", tuple(rows)),), "largest-against-smallest.csv"))
     return tables
 
 
@@ -178,9 +174,7 @@ def scaling_table(scene: Scene) -> Table | None:
         return None
     lines = []
     for row in records(rows):
-        interval = (
-            f"[{words.number(row['lo'], 2)}, {words.number(row['hi'], 2)}]" if row["lo"] == row["lo"] else ""
-        )
+        interval = f"[{words.number(row['lo'], 2)}, {words.number(row['hi'], 2)}]" if row["lo"] == row["lo"] else ""
         edge = f", {row['n_edge']} at the edge of the grid" if row["n_edge"] else ""
         lines.append(
             (
@@ -189,9 +183,7 @@ def scaling_table(scene: Scene) -> Table | None:
                 Cell(words.number(row["slope"], 2), interval),
                 Cell(f"{row['n']} batch sizes{edge}"),
                 Cell(
-                    scene.batch(row["b_perfect"])
-                    if row["b_perfect"] == row["b_perfect"] and row["b_perfect"]
-                    else "–"
+                    scene.batch(row["b_perfect"]) if row["b_perfect"] == row["b_perfect"] and row["b_perfect"] else "–"
                 ),
                 Cell(scene.batch(row["b_max"]) if row["b_max"] == row["b_max"] and row["b_max"] else "–"),
             )
@@ -215,12 +207,8 @@ def scaling_table(scene: Scene) -> Table | None:
 def data_table(frame: pd.DataFrame, most: int = 60) -> Table:
     """The data behind a figure as it stands in the CSV file, its first rows at most."""
     shown = frame.head(most)
-    rows = tuple(
-        tuple(Cell(_plain(value)) for value in row) for row in shown.itertuples(index=False, name=None)
-    )
-    caption = (
-        "All rows" if len(frame) <= most else f"The first {most} of {len(frame)} rows; all are in the file"
-    )
+    rows = tuple(tuple(Cell(_plain(value)) for value in row) for row in shown.itertuples(index=False, name=None))
+    caption = "All rows" if len(frame) <= most else f"The first {most} of {len(frame)} rows; all are in the file"
     return Table(caption, tuple(str(name) for name in frame.columns), (Group("", rows),))
 
 

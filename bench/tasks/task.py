@@ -12,6 +12,8 @@ from bench.tasks.models import Model
 from bench.tasks.registry import DATA_SETS, build_model, load_splits
 
 SPLITS = ("train", "val", "test")
+#: Batch size from which the loss is computed with the examples innermost.
+EXAMPLES_INNERMOST = 512
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ class Task:
 
     def loss(self, parameters: Sequence[Tensor], inputs: Tensor, labels: Tensor) -> Tensor:
         """Mean cross-entropy of a batch, in nats."""
-        return F.cross_entropy(self.logits(parameters, inputs), labels)
+        return mean_cross_entropy(self.logits(parameters, inputs), labels)
 
     def split(self, name: str) -> Split:
         """Return the split that metrics of `name` ("train", "val", "test") are taken on."""
@@ -83,6 +85,21 @@ class Task:
             totals[0] += losses.to(wide).sum()
             totals[1] += (logits.argmax(1) == labels).sum()
         return totals / len(split)
+
+
+def mean_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return the mean cross-entropy in nats.
+
+    On a CPU, softmax over ten numbers that lie side by side is scalar work; with the examples innermost the same
+    sums are vectorised. For large batches this halves the cost of the loss and its gradient.
+
+    Args:
+        logits: Batch × classes.
+        labels: Batch, class indices.
+    """
+    if len(labels) >= EXAMPLES_INNERMOST and logits.device.type == "cpu":
+        return F.cross_entropy(logits.t().unsqueeze(0), labels.unsqueeze(0))
+    return F.cross_entropy(logits, labels)
 
 
 def build_task(

@@ -219,9 +219,7 @@ class _Job:
         """Remove what is left of runs that were begun and not finished; they would look like mirrors."""
         kept = {self.store.path.absolute() / entry.path for entry in self.state.cells.values() if entry.path}
         ours = {
-            run_id(self.store.sweep, cell, entry.digest)
-            for cell, entry in self.state.cells.items()
-            if entry.digest
+            run_id(self.store.sweep, cell, entry.digest) for cell, entry in self.state.cells.items() if entry.digest
         }
         for folder in (self.folder / "wandb").glob("*run-*-*"):
             if folder.name.rpartition("-")[2] in ours and folder not in kept:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 #: Examples gathered at once. Small batches are cut out of one gather, which costs one index_select for many steps;
 #: the piece stays in the cache until it has been used.
-GATHER_EXAMPLES = 512
+GATHER_EXAMPLES = 256
 
 Batch = tuple[Tensor, Tensor]
 
@@ -39,9 +39,8 @@ class BatchOrder:
         self._order = torch.empty(0, dtype=torch.int64)
         self._position = self._used
         self._whole = batch_size == examples
-        large = batch_size >= GATHER_EXAMPLES and not self._whole
-        # Large gathers reuse one buffer: fresh memory of this size is paid for page by page at every step.
-        self._buffer = inputs.new_empty((batch_size, *inputs.shape[1:])) if large else None
+        # Gathers reuse one buffer: fresh memory would push what the step needs next out of the cache.
+        self._buffer = None if self._whole else inputs.new_empty((self._per_gather, *inputs.shape[1:]))
 
     def take(self, steps: int) -> Iterator[list[Batch]]:
         """Yield the next `steps` batches, in lists gathered together.
@@ -66,12 +65,11 @@ class BatchOrder:
             self._order = order.to(self.labels.device)
 
     def _gather(self, start: int, end: int) -> list[Batch]:
-        if self._whole:
+        if self._buffer is None:
             return [(self.inputs, self.labels)]
         chosen = self._order[start:end]
         labels = self.labels.index_select(0, chosen)
-        if self._buffer is not None:
-            inputs = torch.index_select(self.inputs, 0, chosen, out=self._buffer[: end - start])
+        inputs = torch.index_select(self.inputs, 0, chosen, out=self._buffer[: end - start])
+        if end - start <= self.batch_size:
             return [(inputs, labels)]
-        inputs = self.inputs.index_select(0, chosen)
         return list(zip(inputs.split(self.batch_size), labels.split(self.batch_size), strict=True))

@@ -72,9 +72,7 @@ def hand_study(
     return study(
         pd.DataFrame(cells).reindex(columns=list(CELL_COLUMNS)),
         pd.DataFrame(trials).reindex(columns=list(TRIAL_COLUMNS)),
-        pd.DataFrame(curves, columns=list(CURVE_COLUMNS)).sample(
-            frac=1, random_state=np.random.RandomState(0)
-        ),
+        pd.DataFrame(curves, columns=list(CURVE_COLUMNS)).sample(frac=1, random_state=np.random.RandomState(0)),
     )
 
 

@@ -96,9 +96,7 @@ def test_a_reason_that_is_not_settled_is_not_used() -> None:
     answer, reason, unsettled = short_answer([fast, row("epochs", "inconclusive")], batch, "90 %")
     assert answer == "Not settled."
     assert "which generalises better at equal epochs" in unsettled
-    assert short_answer([fast, row("time", "refuted")], batch, "90 %")[1].endswith(
-        "batch 64 reached 90 % first."
-    )
+    assert short_answer([fast, row("time", "refuted")], batch, "90 %")[1].endswith("batch 64 reached 90 % first.")
     assert short_answer([fast, row("time", "supported")], batch, "90 %")[0] == "Here, yes:"
     assert short_answer([], batch, "90 %")[0] == "Not answered:"
 
@@ -168,9 +166,7 @@ def test_text_that_a_spreadsheet_would_run_is_defused(text: str) -> None:
 
 
 @given(st.lists(st.one_of(st.none(), st.floats(allow_nan=False, allow_infinity=False)), min_size=1))
-def test_csv_gives_back_every_digit(
-    tmp_path_factory: pytest.TempPathFactory, values: list[float | None]
-) -> None:
+def test_csv_gives_back_every_digit(tmp_path_factory: pytest.TempPathFactory, values: list[float | None]) -> None:
     path = tmp_path_factory.mktemp("csv") / "table.csv"
     frame = pd.DataFrame(
         {"value": pd.Series(values, dtype=float), "text": "x", "steps": pd.Series(1.0, range(len(values)))}

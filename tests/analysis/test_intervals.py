@@ -81,9 +81,7 @@ def test_log2_slope_of_perfect_scaling_is_minus_one() -> None:
         (-0.02, math.nan, math.nan, "inconclusive"),
     ],
 )
-def test_verdict_on_a_claim_that_the_effect_is_negative(
-    estimate: float, lo: float, hi: float, expected: str
-) -> None:
+def test_verdict_on_a_claim_that_the_effect_is_negative(estimate: float, lo: float, hi: float, expected: str) -> None:
     assert verdict(estimate, lo, hi, 0.005, -1) == expected
 
 

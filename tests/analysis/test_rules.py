@@ -52,9 +52,7 @@ def test_cut_takes_the_last_evaluation_at_or_before_the_budget() -> None:
 def test_diverged_trials_count_as_untrained_from_their_end_on() -> None:
     data = hand_study(law, diverged_at={(64, 1.0, 0): 4})
     table = cuts(data)
-    mine = table[(table["batch_size"] == 64) & (table["lr"] == 1.0) & (table["seed"] == 0)].set_index(
-        "budget"
-    )
+    mine = table[(table["batch_size"] == 64) & (table["lr"] == 1.0) & (table["seed"] == 0)].set_index("budget")
     assert bool(mine.loc["steps", "diverged"])
     # The mean of the planted .100, .101 and .102 before the first step.
     assert mine.loc["steps", "test_accuracy"] == pytest.approx(0.101)
@@ -106,9 +104,7 @@ def test_choice_sees_validation_data_alone_and_ties_go_to_the_smaller_rate() -> 
 
 
 def test_a_rate_of_which_one_seed_diverged_is_not_flattered() -> None:
-    steep = hand_study(
-        lambda b, lr, seed, step: 0.1 if step == 0 else 0.8 + 0.1 * lr, diverged_at={(16, 1.0, 2): 1}
-    )
+    steep = hand_study(lambda b, lr, seed, step: 0.1 if step == 0 else 0.8 + 0.1 * lr, diverged_at={(16, 1.0, 2): 1})
     chosen = retuned(learning_rate_scores(cuts(steep)))
     mine = chosen[(chosen["batch_size"] == 16) & (chosen["budget"] == "steps")]
     assert mine["lr"].tolist() == [0.5]
@@ -155,16 +151,10 @@ def test_no_difference_on_500_examples_is_inconclusive_and_not_resolvable() -> N
 def test_means_over_seeds_have_t_intervals_and_a_diverged_trial_no_gap() -> None:
     table, rates = rates_of(hand_study(law, diverged_at={(256, 1.0, 0): 1}))
     means = rule_outcomes(seed_outcomes(table, rates), rates)
-    row = means[
-        (means["budget"] == "steps") & (means["rule"] == "re-tuned") & (means["batch_size"] == 64)
-    ].iloc[0]
+    row = means[(means["budget"] == "steps") & (means["rule"] == "re-tuned") & (means["batch_size"] == 64)].iloc[0]
     assert row["test_accuracy"] == pytest.approx(0.901)
-    assert row["test_accuracy_hi"] - row["test_accuracy"] == pytest.approx(
-        4.302653 * 0.001 / np.sqrt(3), rel=1e-5
-    )
-    forced = means[
-        (means["budget"] == "steps") & (means["rule"] == "sqrt") & (means["batch_size"] == 256)
-    ].iloc[0]
+    assert row["test_accuracy_hi"] - row["test_accuracy"] == pytest.approx(4.302653 * 0.001 / np.sqrt(3), rel=1e-5)
+    forced = means[(means["budget"] == "steps") & (means["rule"] == "sqrt") & (means["batch_size"] == 256)].iloc[0]
     assert forced["n_diverged"] == 1
     assert forced["n"] == 3
     assert forced["gap"] == pytest.approx(0.0)

@@ -10,8 +10,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from bench.launching.sweep import run_sweep, worker_count
 from bench.errors import UsageError
+from bench.launching.sweep import run_sweep, worker_count
 from bench.results.store import Store
 from tests.small import SMALL, digests, records, small_cell
 
@@ -151,9 +151,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_full_disk_ends_the_sweep_with_whole_records_only(
-    tmp_path: Path, small_disk: Path, workers: int
-) -> None:
+def test_a_full_disk_ends_the_sweep_with_whole_records_only(tmp_path: Path, small_disk: Path, workers: int) -> None:
     overrides = ["results_root=small", "optimizer=sgd,adam,adamw,rmsprop,adagrad", "batch_size=16,64"]
     code, said = finish(tmp_path, *overrides, workers=workers)
     assert code == 1, said

@@ -107,9 +107,7 @@ def make_cell(plan: Plan, optimizer: str, batch_size: int) -> tuple[Record, pd.D
         sweep=plan.name,
         status=status,
         reason=None if complete else plan.reason,
-        traceback=f'File "/home/someone/bench/training/loop.py", line 3\n{plan.reason}'
-        if status == "failed"
-        else None,
+        traceback=f'File "/home/someone/bench/training/loop.py", line 3\n{plan.reason}' if status == "failed" else None,
         config={
             "task": {"name": plan.task, "target_metric": "val_accuracy", "target": TARGET},
             "optimizer": {"name": optimizer},
@@ -180,9 +178,7 @@ def make_trial(
         values[f"{split}_loss"] = np.where((step > 4) & diverged, np.nan, 2.6 * e)
     seconds = step * (law.overhead_ms + 0.004 * batch_size) / 1000 * (1 + 0.02 * rng.normal())
     examples = np.minimum(step * batch_size, step * TRAIN / per_epoch).round().astype(int)
-    frame = pd.DataFrame(
-        {"lr": lr, "seed": seed, "step": step, "epoch": step / per_epoch, "examples": examples}
-    )
+    frame = pd.DataFrame({"lr": lr, "seed": seed, "step": step, "epoch": step / per_epoch, "examples": examples})
     frame["train_seconds"] = seconds
     curve = pd.concat(
         [
@@ -220,9 +216,7 @@ def _speed(law: Law, batch_size: int) -> Speed:
     def interval(value: float, spread: float) -> Interval:
         return Interval(value, value * (1 - spread), value * (1 + spread), 9, 0.961)
 
-    return Speed(
-        interval(1000 * batch_size / step_ms, 0.03), interval(step_ms, 0.03), interval(0.05, 0.1), 20, 50, 1
-    )
+    return Speed(interval(1000 * batch_size / step_ms, 0.03), interval(step_ms, 0.03), interval(0.05, 0.1), 20, 50, 1)
 
 
 def _memory(batch_size: int) -> Memory:

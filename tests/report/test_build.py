@@ -40,9 +40,7 @@ def tree(root: Path) -> dict[str, bytes]:
     return {str(p.relative_to(root)): p.read_bytes() for p in sorted(root.rglob("*")) if p.is_file()}
 
 
-def test_two_renders_are_byte_identical_and_stale_files_go(
-    report: Path, sweep: Store, tmp_path: Path
-) -> None:
+def test_two_renders_are_byte_identical_and_stale_files_go(report: Path, sweep: Store, tmp_path: Path) -> None:
     (tmp_path / "figures").mkdir()
     (tmp_path / "figures" / "old.svg").write_text("left by an earlier report")
     (tmp_path / "figures" / "mine.svg").write_text("not the report's")

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from bench.errors import UsageError
 from bench.speed import engine
-from bench.tasks.task import Task
+from bench.tasks.task import EXAMPLES_INNERMOST, Task
 
 LOOPS = ("ours", "resident", "dataloader")
 
@@ -122,7 +122,11 @@ def test_the_loops_do_the_same_work(task: Task, monkeypatch: pytest.MonkeyPatch,
     ours, resident, loader = built
     for a, b, c, fresh in zip(ours, resident, loader, start, strict=True):
         assert not torch.equal(a, fresh)
-        assert torch.equal(a, b)
+        if size < EXAMPLES_INNERMOST:
+            assert torch.equal(a, b)
+        else:
+            # The loss is summed in another order; Adam's first steps magnify the last bits of tiny gradients.
+            torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-5 if optimizer == "sgd" else 2e-3)
         # Its pixels went through eight bits and MNIST's own mean and deviation, a little off those of the 4000.
         assert (c - fresh).flatten() @ (a - fresh).flatten() > 0.9 * (a - fresh).norm() * (c - fresh).norm()
 

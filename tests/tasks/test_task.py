@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from bench.tasks.images import ImageSplits, Split
 from bench.tasks.models import Model
-from bench.tasks.task import SPLITS, Task, build_task, load_task
+from bench.tasks.task import EXAMPLES_INNERMOST, SPLITS, Task, build_task, load_task, mean_cross_entropy
 from tests.cases import toy_task
 
 CPU = torch.device("cpu")
@@ -128,3 +128,16 @@ def test_load_task_loads_and_builds(splits: ImageSplits) -> None:
     assert torch.equal(loaded.train.inputs, splits.train.inputs.double())
     assert torch.equal(loaded.test.labels, splits.test.labels)
     assert len(loaded.train_evaluation) == 100
+
+
+@pytest.mark.parametrize("size", [EXAMPLES_INNERMOST - 1, EXAMPLES_INNERMOST, 3000])
+@pytest.mark.parametrize("scale", [0.01, 1.0, 50.0])
+def test_the_loss_of_large_batches_is_the_same_loss(size: int, scale: float) -> None:
+    generator = torch.Generator().manual_seed(size)
+    logits = (torch.randn(size, 10, generator=generator) * scale).requires_grad_()
+    labels = torch.randint(0, 10, (size,), generator=generator)
+    loss, expected = mean_cross_entropy(logits, labels), torch.nn.functional.cross_entropy(logits, labels)
+    torch.testing.assert_close(loss, expected, rtol=1e-6, atol=0)
+    (gradient,) = torch.autograd.grad(loss, logits)
+    (wanted,) = torch.autograd.grad(expected, logits)
+    torch.testing.assert_close(gradient, wanted, rtol=1e-4, atol=1e-9)
