@@ -1,6 +1,7 @@
 """The command line: commands, and nothing else."""
 
 import argparse
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -103,7 +104,7 @@ def _run(words: list[str]) -> int:
     from bench.config import resolve
     from bench.launching.sweep import run_sweep
 
-    return run_sweep([resolve(composed)], workers=1)
+    return run_sweep([resolve(composed)], workers=1, command=shlex.join(["bench", "run", *words]))
 
 
 def _report(options: argparse.Namespace) -> int:
@@ -114,7 +115,7 @@ def _report(options: argparse.Namespace) -> int:
     if not options.skip_unreadable:
         store.check_readable()
     out = options.out or store.path / "report"
-    index = build_report(store, out, f"bench run -m experiment={store.sweep}")
+    index = build_report(store, out)
     print(f"report: {index}")
     return 0
 

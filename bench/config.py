@@ -257,6 +257,7 @@ class Cell:
         lrs: Learning rates, ascending.
         seeds: Trial seeds, ascending.
         steps: Optimizer steps the budget asks for at most; None where only seconds limit it.
+        command: The command line that launched it, for the record; no part of the id.
     """
 
     config: Config
@@ -266,6 +267,7 @@ class Cell:
     lrs: tuple[float, ...]
     seeds: tuple[int, ...]
     steps: int | None
+    command: str = ""
 
     @property
     def axes(self) -> Axes:

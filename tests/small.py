@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -42,7 +43,7 @@ def run(*overrides: str) -> int:
     return call("run", "-m", *SMALL, "hydra.launcher.workers=1", *overrides)
 
 
-def records(folder: Path) -> dict[str, dict[str, object]]:
+def records(folder: Path) -> dict[str, dict[str, Any]]:
     """Return the records of a sweep folder as plain JSON, by cell id."""
     return {path.parent.name: json.loads(path.read_text()) for path in sorted(folder.glob("*/record.json"))}
 

@@ -1,9 +1,13 @@
 import json
 import os
+import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from bench.composition import compose_config
+from bench.config import resolve
 from bench.results.record import SCHEMA_VERSION
 from tests.small import SMALL, call, digests, records, run
 
@@ -98,7 +102,7 @@ def test_results_root_that_is_a_file(capsys: pytest.CaptureFixture[str], tmp_pat
 def test_a_missing_device_is_a_status_and_the_sweep_goes_on(tmp_path: Path) -> None:
     missing = "mps" if os.uname().sysname == "Linux" else "cuda"
     assert run(f"device=cpu,{missing}") == 0
-    statuses = {r["axes"]["device"]: (r["status"], r["reason"]) for r in records(tmp_path / "results/default").values()}  # type: ignore[index]
+    statuses = {r["axes"]["device"]: (r["status"], r["reason"]) for r in records(tmp_path / "results/default").values()}
     assert statuses["cpu"] == ("complete", None)
     assert statuses[missing][0] == "unavailable"
     assert missing in statuses[missing][1]
@@ -108,6 +112,14 @@ def test_a_grid_of_missing_devices_alone_is_recorded_and_fails(tmp_path: Path) -
     missing = "mps" if os.uname().sysname == "Linux" else "cuda"
     assert run(f"device={missing}") == 1
     assert [r["status"] for r in records(tmp_path / "results/default").values()] == ["unavailable"]
+
+
+def is_of(command: str, record: dict[str, Any]) -> bool:
+    """Whether a command names the optimizer and batch size of a record."""
+    axes = record["axes"]
+    batch_size = "full" if axes["full_batch"] else axes["batch_size"]
+    words = shlex.split(command)
+    return f"optimizer={axes['optimizer']}" in words and f"batch_size={batch_size}" in words
 
 
 def test_the_whole_way(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -130,6 +142,18 @@ def test_the_whole_way(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert len(header) == 5
     assert call("export", "tour", "--format", "parquet", "-o", "tables") == 0
     assert sorted(p.name for p in Path("tables").iterdir()) == ["cells.parquet", "curves.parquet", "trials.parquet"]
+
+    assert call("report", "tour") == 0
+    page = (sweep / "report/report.md").read_text()
+    launched = next(line for line in page.splitlines() if line.startswith("bench run -m"))
+    assert launched.startswith("bench run -m task=mnist5k/logreg")
+    assert launched.endswith("sweep=tour optimizer=sgd,adam batch_size=64,full")
+    for record in records(sweep).values():
+        alone = next(
+            line for line in page.splitlines() if line.startswith("bench run sweep=tour") and is_of(line, record)
+        )
+        composed = compose_config(shlex.split(alone)[2:])
+        assert resolve(composed).id == record["cell"], "the command of a cell is that very cell"
 
     capsys.readouterr()
     assert call("verify", "tour", "-n", "2") == 0
@@ -195,7 +219,7 @@ def test_audit(capsys: pytest.CaptureFixture[str]) -> None:
     assert call("audit", "optimizer=nesterov", "batch_size=16") == 0
     out = capsys.readouterr().out
     assert "FAILED" not in out
-    assert out.count("ok ") == 10
+    assert out.count("ok ") == 11
 
 
 def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:

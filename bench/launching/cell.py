@@ -278,6 +278,7 @@ def _record(
         digest=cell_digest(trials, curves) if status == CellStatus.COMPLETE else None,
         repeatable=cell.config.budget.seconds is None,
         started=started,
+        command=cell.command,
         seconds={part: round(value, 6) for part, value in progress.seconds.items()},
     )
     return record, curves

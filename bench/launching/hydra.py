@@ -1,5 +1,7 @@
 """The default Hydra launcher: one grid, seen as a whole."""
 
+import shlex
+import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
@@ -29,7 +31,8 @@ def launch(context: HydraContext, config: DictConfig, workers: int | str, grid: 
     if len(places) > 1:
         names = ", ".join(f"{root}/{sweep}" for root, sweep in places)
         raise UsageError(f"a multirun is one sweep, but its cells would go to {names}")
-    raise SystemExit(run_sweep(cells, workers))
+    # `run_hydra` put the command line there for Hydra to read.
+    raise SystemExit(run_sweep(cells, workers, shlex.join([*sys.argv[0].split(), *sys.argv[1:]])))
 
 
 def _compose(context: HydraContext, config: DictConfig, overrides: list[str]) -> Cell:

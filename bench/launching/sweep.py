@@ -8,7 +8,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 
@@ -34,12 +34,13 @@ class SweepState:
     unwritten: str | None = None
 
 
-def run_sweep(cells: Sequence[Cell], workers: int | str = "auto") -> int:
+def run_sweep(cells: Sequence[Cell], workers: int | str = "auto", command: str = "") -> int:
     """Run a grid and return the exit code.
 
     Args:
         cells: The resolved cells; all of one sweep.
         workers: Worker processes, or "auto": one per core for CPU cells, one where another device takes part.
+        command: The command line that asked for it, for the records.
 
     Returns:
         0 all well; 1 a cell failed, ran out of memory, or none could run; 130 interrupted.
@@ -47,7 +48,7 @@ def run_sweep(cells: Sequence[Cell], workers: int | str = "auto") -> int:
     Raises:
         UsageError: Something that can be known before the first cell trains; nothing has been written then.
     """
-    unique = list({cell.id: cell for cell in cells}.values())
+    unique = list({cell.id: replace(cell, command=command) for cell in cells}.values())
     config = unique[0].config
     store = Store(Path(config.results_root) / config.sweep)
     count = worker_count(workers, unique)

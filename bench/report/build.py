@@ -34,7 +34,7 @@ SECTIONS = (
 )
 
 
-def build_report(store: Store, out: Path, command: str) -> Path:
+def build_report(store: Store, out: Path) -> Path:
     """Write the report of a sweep.
 
     Two calls on the same records write the same bytes. Nothing is written outside `out`; files of an earlier
@@ -44,7 +44,6 @@ def build_report(store: Store, out: Path, command: str) -> Path:
     Args:
         store: The sweep.
         out: Folder to write to; made if missing.
-        command: The command line that launched the sweep, printed under "how to reproduce".
 
     Returns:
         Path of the page, out/index.html.
@@ -55,7 +54,7 @@ def build_report(store: Store, out: Path, command: str) -> Path:
     sources = read_sources(store)
     exported = tables(sources.pairs)
     results = analyse(exported.cells, exported.trials, exported.curves)
-    page = _page(sources, results, command)
+    page = _page(sources, results)
     written = _Files(out)
     for plot in page.plots():
         for panel in plot.panels:
@@ -69,7 +68,7 @@ def build_report(store: Store, out: Path, command: str) -> Path:
     return out / "index.html"
 
 
-def _page(sources: Sources, results: Results, command: str) -> Page:
+def _page(sources: Sources, results: Results) -> Page:
     settings = [
         dict(zip(SETTING, (str(value) for value in key), strict=True))
         for key in results.study.cells[SETTING].drop_duplicates().sort_values(SETTING).itertuples(index=False)
@@ -83,7 +82,7 @@ def _page(sources: Sources, results: Results, command: str) -> Page:
             if plots:
                 parts.append(Part(scene, tuple(plots)))
         sections.append(Section(name, title, short, tuple(parts)))
-    return Page(sources, results, command, tuple(scenes), tuple(sections))
+    return Page(sources, results, tuple(scenes), tuple(sections))
 
 
 def _whole_tables(sources: Sources, exported: Tables, results: Results) -> dict[str, pd.DataFrame]:

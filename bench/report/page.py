@@ -62,14 +62,12 @@ class Page:
     Attributes:
         sources: What was read.
         results: What the analysis found.
-        command: The command line that launched the sweep.
         scenes: One per setting.
         sections: Figures.
     """
 
     sources: Sources
     results: Results
-    command: str
     scenes: tuple[Scene, ...]
     sections: tuple[Section, ...]
 
@@ -176,7 +174,7 @@ class Page:
 
     def recipes(self) -> list[Recipe]:
         """Commands for every part."""
-        return recipes(self.sweep, self.command)
+        return recipes(self.sweep, self.sources.command)
 
     def cell_recipes(self) -> list[Recipe]:
         """Commands for single cells, in the order of the tables."""

@@ -1,9 +1,11 @@
 """How to reproduce each part: the commands, derived from the records."""
 
+import dataclasses
 import shlex
 from dataclasses import dataclass
 from typing import Any
 
+from bench.config import Config
 from bench.results.record import Record
 
 
@@ -40,7 +42,8 @@ def recipes(sweep: str, command: str) -> list[Recipe]:
 def cell_command(record: Record) -> str:
     """Return the command that trains one cell, from the configuration in its record.
 
-    Grid axes, learning rates, seeds and budget are spelt out; what the command does not name has the default.
+    Grid axes, learning rates, seeds and budget are spelt out, and of the rest what differs from the schema's
+    defaults; what the command does not name has the default of its group.
     """
     config, axes = record.config, record.axes
     overrides = [
@@ -57,8 +60,16 @@ def cell_command(record: Record) -> str:
             overrides.append(f"{name}={_value(config[name])}")
     budget = config.get("budget")
     if isinstance(budget, dict):
-        overrides += [f"budget.{key}={_value(value)}" for key, value in sorted(budget.items()) if value is not None]
+        overrides += [f"budget.{key}={_value(value)}" for key, value in sorted(budget.items())]
+    for group in ("training", "evaluation", "measure", "seed"):
+        overrides += _differing(group, config.get(group), dataclasses.asdict(getattr(Config(), group)))
     return " ".join(["bench run", *(shlex.quote(override) for override in overrides)])
+
+
+def _differing(group: str, found: Any, defaults: dict[str, Any]) -> list[str]:
+    if not isinstance(found, dict):
+        return []
+    return [f"{group}.{key}={_value(value)}" for key, value in sorted(found.items()) if value != defaults.get(key)]
 
 
 def _value(value: Any) -> str:

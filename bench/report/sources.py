@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,6 +46,13 @@ class Sources:
     unreadable: tuple[Unreadable, ...]
     mirror: dict[str, Any] | None
     mirror_problem: str | None
+
+    @property
+    def command(self) -> str:
+        """The command line that most of the records came from; that of a multirun without words where none says."""
+        commands = Counter(record.command for record, _ in self.pairs if record.command)
+        # Of several equally common ones the first in order of cell id, so that every render says the same.
+        return portable(commands.most_common(1)[0][0]) if commands else f"bench run -m sweep={self.sweep}"
 
 
 def read_sources(store: Store) -> Sources:

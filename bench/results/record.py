@@ -208,6 +208,7 @@ class Record:
         digest: SHA-256 of everything that must repeat bit for bit; None if the cell is not complete.
         repeatable: False where a wall-clock budget decides how many steps are taken.
         started: UTC time of the start, ISO 8601.
+        command: The command line that launched the sweep; empty where there was none.
         seconds: Wall-clock seconds the cell took, by part ("data", "audit", "memory", "speed", "training").
     """
 
@@ -228,6 +229,7 @@ class Record:
     digest: str | None = None
     repeatable: bool = True
     started: str = ""
+    command: str = ""
     seconds: dict[str, float] = field(default_factory=dict)
 
     def to_json(self) -> str:

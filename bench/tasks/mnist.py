@@ -7,6 +7,7 @@ import importlib.resources
 import os
 import shutil
 import socket
+import sys
 import tempfile
 import zlib
 from http.client import HTTPException
@@ -143,7 +144,7 @@ def _keep(raw: Path, target: Path) -> None:
             finally:
                 temporary.unlink(missing_ok=True)
     except OSError as error:
-        print(f"bench: downloaded MNIST could not be kept in {target} ({error.strerror})", flush=True)
+        print(f"bench: downloaded MNIST could not be kept in {target} ({error.strerror})", file=sys.stderr, flush=True)
 
 
 def _missing(root: str, why: str) -> DataUnavailable:

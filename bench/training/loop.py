@@ -188,10 +188,10 @@ def train_trial(
         if trial.reason is not None:
             trial.status = "diverged"
             break
+        if reached_end:
+            break
         if stop():
             trial.status, trial.reason = "interrupted", f"stopped after {stepper.steps} steps"
-            break
-        if reached_end:
             break
     trial.parameters_sha256 = parameters_hash(parameters)
     return trial

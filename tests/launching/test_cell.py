@@ -18,7 +18,7 @@ def test_a_complete_cell_holds_everything() -> None:
     assert record.implementation == "forloop"
     assert [(t.lr, t.seed) for t in record.trials] == [(0.01, 0), (0.1, 0), (0.01, 1), (0.1, 1)]
     assert all(check.passed for check in record.audit)
-    assert len(record.audit) == 10
+    assert len(record.audit) == 11
     assert record.memory is not None
     assert record.memory.state_bytes == 2 * record.memory.parameter_bytes + 2 * 4
     assert record.speed is not None

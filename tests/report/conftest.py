@@ -5,7 +5,7 @@ import pytest
 
 from bench.report.build import build_report
 from bench.results.store import Store
-from tests.report.synthetic import BROKEN, COMMAND, Plan, cell_id, write_sweep
+from tests.report.synthetic import BROKEN, Plan, cell_id, write_sweep
 
 
 @pytest.fixture(scope="session")
@@ -30,4 +30,4 @@ def sweep(tmp_path_factory: pytest.TempPathFactory, plan: Plan) -> Store:
 @pytest.fixture(scope="session")
 def report(sweep: Store, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("report")
-    return build_report(sweep, out, COMMAND).parent
+    return build_report(sweep, out).parent

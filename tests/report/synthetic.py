@@ -139,6 +139,7 @@ def make_cell(plan: Plan, optimizer: str, batch_size: int) -> tuple[Record, pd.D
         memory=_memory(batch_size) if complete else None,
         digest=hashlib.sha256(cell.encode()).hexdigest() if complete else None,
         started="2026-01-01T00:00:00+00:00",
+        command=COMMAND,
         seconds={"training": 12.5},
     ), pd.concat(curves, ignore_index=True)[list(COLUMNS)]
 

@@ -47,7 +47,7 @@ def test_two_renders_are_byte_identical_and_stale_files_go(report: Path, sweep: 
     (tmp_path / "precious.txt").write_text("not the report's")
     names = {"figures/old.svg": "", "../precious.txt": "", "precious.txt": ""}
     (tmp_path / "manifest.json").write_text(json.dumps({"files": names}))
-    build_report(sweep, tmp_path, COMMAND)
+    build_report(sweep, tmp_path)
     assert (tmp_path / "precious.txt").exists()
     (tmp_path / "precious.txt").unlink()
     (tmp_path / "figures" / "mine.svg").unlink()
@@ -170,7 +170,7 @@ def test_figures_of_their_own_are_whole_documents(report: Path) -> None:
 def test_sweep_without_a_complete_cell_renders(tmp_path: Path) -> None:
     broken = {(o, b): "failed" for o in ("sgd", "adam") for b in (16, TRAIN)}
     store = write_sweep(tmp_path, Plan(name="lost", batch_sizes=(16, TRAIN), broken=broken))
-    page = build_report(store, tmp_path / "out", COMMAND).read_text(encoding="utf-8")
+    page = build_report(store, tmp_path / "out").read_text(encoding="utf-8")
     assert "Not answered:" in page
     assert "No mirror was kept." in page
     assert page.count(">failed<") >= 4
@@ -180,7 +180,7 @@ def test_sweep_of_which_nothing_can_be_read_renders(tmp_path: Path) -> None:
     store = Store(tmp_path / "gone")
     (store.path / "0123456789abcdef").mkdir(parents=True)
     (store.path / "mirror.json").write_text("{")
-    page = build_report(store, tmp_path / "out", COMMAND).read_text(encoding="utf-8")
+    page = build_report(store, tmp_path / "out").read_text(encoding="utf-8")
     assert "no record of this sweep could be read" in page
     assert "record.json: missing" in page
     assert "mirror.json cannot be read" in page
@@ -193,7 +193,7 @@ def test_two_devices_one_seed_and_a_lone_batch_size_render(tmp_path: Path) -> No
             tmp_path,
             Plan(name="both", optimizers=("sgd",), batch_sizes=sizes, device=device, seeds=1, epochs=1),
         )
-    page = build_report(Store(tmp_path / "both"), tmp_path / "out", COMMAND).read_text(encoding="utf-8")
+    page = build_report(Store(tmp_path / "both"), tmp_path / "out").read_text(encoding="utf-8")
     assert "mnist5k/mlp on cuda, float32" in page
     assert "mnist5k/mlp on cpu, float32" in page
     ids = [a["id"] for _, a in Elements(page).elements if "id" in a]
