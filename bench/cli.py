@@ -99,12 +99,12 @@ def _run(words: list[str]) -> int:
     from bench.composition import run_hydra
 
     composed = run_hydra(words)
-    if composed is None:
+    if not composed:
         return 0
     from bench.config import resolve
     from bench.launching.sweep import run_sweep
 
-    return run_sweep([resolve(composed)], workers=1, command=shlex.join(["bench", "run", *words]))
+    return run_sweep([resolve(config) for config in composed], workers=1, command=shlex.join(["bench", "run", *words]))
 
 
 def _report(options: argparse.Namespace) -> int:

@@ -20,6 +20,7 @@ from hydra.errors import (
     MissingConfigException,
     OverrideParseException,
 )
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -52,14 +53,15 @@ def _scratch() -> str:
     return path
 
 
-def run_hydra(arguments: Sequence[str]) -> DictConfig | None:
+def run_hydra(arguments: Sequence[str]) -> list[DictConfig]:
     """Let Hydra parse the command line: compose a single run, hand a multirun to its launcher, or print help.
 
     Args:
         arguments: What stands after `bench run`.
 
     Returns:
-        The composed configuration of a single run; None where Hydra has only printed something.
+        The composed configuration of a single run, or several where Hydra's own basic launcher was asked to run a
+        grid; none where Hydra has only printed something.
 
     Raises:
         UsageError: The command line does not compose.
@@ -69,7 +71,8 @@ def run_hydra(arguments: Sequence[str]) -> DictConfig | None:
     composed: list[DictConfig] = []
 
     def take(config: DictConfig) -> None:
-        if HydraConfig.get().sweeper.params:
+        hydra = HydraConfig.get()
+        if hydra.mode == RunMode.RUN and hydra.sweeper.params:
             print("bench: this experiment is a grid; without -m only one cell of it is run", file=sys.stderr)
         composed.append(config)
 
@@ -83,7 +86,7 @@ def run_hydra(arguments: Sequence[str]) -> DictConfig | None:
         raise usage_error(error) from None
     finally:
         sys.argv = before
-    return composed[0] if composed else None
+    return composed
 
 
 def compose_config(overrides: Sequence[str]) -> DictConfig:

@@ -231,3 +231,8 @@ def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert "batch_size: 64" in capsys.readouterr().out
     assert call("run", "--cfg", "job", "batch_size=7") == 0
     assert "batch_size: 7" in capsys.readouterr().out
+
+
+def test_hydras_own_launcher_runs_the_grid_too(tmp_path: Path) -> None:
+    assert call("run", "-m", *SMALL, "hydra/launcher=basic", "batch_size=64,full") == 0
+    assert len(digests(tmp_path / "results/default")) == 2
