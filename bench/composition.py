@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Sequence
 from typing import Any
 
+import hydra
 from hydra import compose, initialize_config_dir
 from hydra import main as hydra_main
 from hydra.core.config_store import ConfigStore
@@ -27,22 +28,26 @@ from omegaconf.errors import OmegaConfBaseException
 from bench.config import Config, conf_path
 from bench.errors import UsageError, nearest, unknown
 
-#: Newest Hydra behaviour that the supported versions share.
-VERSION_BASE = "1.3"
+#: Hydra 1.3 behaves like older versions unless told; 1.4 has one behaviour and warns about the argument.
+BEHAVIOUR: dict[str, str] = {"version_base": "1.3"} if hydra.__version__.startswith("1.3") else {}
 #: CUDA devices that can be named; a name beyond them is unknown, one beyond the machine's own is unavailable.
 CUDA_INDICES = range(64)
+
+#: Environment variable that conf/config.yaml reads Hydra's scratch folder from.
+SCRATCH_VARIABLE = "BENCH_HYDRA_SCRATCH"
 
 COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException)
 
 
 @functools.cache
 def register() -> None:
-    """Register the typed schema, the devices by name, and the resolver for Hydra's scratch folder. Idempotent."""
+    """Register the typed schema, the devices by name, and Hydra's scratch folder. Idempotent."""
     store = ConfigStore.instance()
     store.store(name="schema", node=Config)
     for index in CUDA_INDICES:
         store.store(group="device", name=f"cuda:{index}", node={"name": f"cuda:{index}"})
-    OmegaConf.register_new_resolver("bench_scratch", _scratch, replace=True)
+    # For conf/config.yaml: Hydra saves a file about every multirun, and it is not to land in the user's folder.
+    os.environ[SCRATCH_VARIABLE] = _scratch()
 
 
 @functools.cache
@@ -71,8 +76,8 @@ def run_hydra(arguments: Sequence[str]) -> list[DictConfig]:
     composed: list[DictConfig] = []
 
     def take(config: DictConfig) -> None:
-        hydra = HydraConfig.get()
-        if hydra.mode == RunMode.RUN and hydra.sweeper.params:
+        settings = HydraConfig.get()
+        if settings.mode == RunMode.RUN and settings.sweeper.params:
             print("bench: this experiment is a grid; without -m only one cell of it is run", file=sys.stderr)
         composed.append(config)
 
@@ -81,7 +86,7 @@ def run_hydra(arguments: Sequence[str]) -> list[DictConfig]:
     before = sys.argv
     sys.argv = ["bench run", *arguments]
     try:
-        hydra_main(config_path=str(conf_path()), config_name="config", version_base=VERSION_BASE)(take)()
+        hydra_main(config_path=str(conf_path()), config_name="config", **BEHAVIOUR)(take)()
     except COMPOSITION_ERRORS as error:
         raise usage_error(error) from None
     finally:
@@ -97,7 +102,7 @@ def compose_config(overrides: Sequence[str]) -> DictConfig:
     """
     register()
     try:
-        with initialize_config_dir(config_dir=str(conf_path()), version_base=VERSION_BASE):
+        with initialize_config_dir(config_dir=str(conf_path()), **BEHAVIOUR):
             return compose("config", overrides=list(overrides))
     except COMPOSITION_ERRORS as error:
         raise usage_error(error) from None
@@ -138,9 +143,10 @@ def _missing_choice(error: MissingConfigException) -> UsageError:
 
 
 def choices(group: str) -> list[str]:
-    """Return the names of a configuration group: the files under conf/, `/` for nested folders."""
+    """Return the names of a configuration group: the files under conf/, `/` for nested folders, but for `default`."""
     folder = conf_path() / group
-    return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml"))
+    names = {path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml")}
+    return sorted(names - {"default"})
 
 
 def known_keys() -> list[str]:
