@@ -25,8 +25,9 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from bench.config import Config, conf_path
+from bench.config import conf_path
 from bench.errors import UsageError, nearest, unknown
+from bench.schema import Config
 
 #: Hydra 1.3 behaves like older versions unless told; 1.4 has one behaviour and warns about the argument.
 BEHAVIOUR: dict[str, str] = {"version_base": "1.3"} if hydra.__version__.startswith("1.3") else {}

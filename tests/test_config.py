@@ -14,9 +14,10 @@ from omegaconf import OmegaConf
 
 from bench import config as module
 from bench.composition import compose_config
-from bench.config import NOT_IDENTITY, Cell, Config, cell_id, conf_path, resolve, steps_per_epoch
+from bench.config import NOT_IDENTITY, Cell, cell_id, conf_path, resolve, steps_per_epoch
 from bench.errors import UsageError
 from bench.results.record import Axes
+from bench.schema import Config
 from bench.tasks.registry import DATA_SETS
 from tests.cases import OPTIMIZERS
 

@@ -5,8 +5,8 @@ import shlex
 from dataclasses import dataclass
 from typing import Any
 
-from bench.config import Config
 from bench.results.record import Record
+from bench.schema import Config
 
 
 @dataclass(frozen=True)

@@ -58,6 +58,16 @@ def wait_for_records(folder: Path, count: int, process: subprocess.Popen[str]) -
         process_wait(process)
 
 
+def wait_for_workers(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    """Wait until a sweep has its two worker processes, and return them."""
+    parent = psutil.Process(process.pid)
+    workers: list[psutil.Process] = []
+    while len(workers) < 2 and process.poll() is None:
+        process_wait(process)
+        workers = [child for child in parent.children() if "spawn_main" in " ".join(child.cmdline())]
+    return workers
+
+
 def process_wait(process: subprocess.Popen[str]) -> None:
     try:
         process.wait(0.02)
@@ -94,11 +104,7 @@ def test_sigkill_at_any_moment_loses_nothing_but_the_cell_that_died(
 
 def test_workers_end_with_a_killed_parent(tmp_path: Path) -> None:
     process = start(tmp_path, *SLOW, *GRID, "budget.steps=100000")
-    parent = psutil.Process(process.pid)
-    workers: list[psutil.Process] = []
-    while len(workers) < 2 and process.poll() is None:
-        process_wait(process)
-        workers = [child for child in parent.children() if "spawn_main" in " ".join(child.cmdline())]
+    workers = wait_for_workers(process)
     assert len(workers) == 2
     process.kill()
     process.communicate()
@@ -108,11 +114,7 @@ def test_workers_end_with_a_killed_parent(tmp_path: Path) -> None:
 
 def test_a_killed_worker_costs_its_own_cell_only(tmp_path: Path) -> None:
     process = start(tmp_path, *SLOW, *GRID, "budget.steps=600")
-    parent = psutil.Process(process.pid)
-    workers: list[psutil.Process] = []
-    while len(workers) < 2 and process.poll() is None:
-        process_wait(process)
-        workers = [child for child in parent.children() if "spawn_main" in " ".join(child.cmdline())]
+    workers = wait_for_workers(process)
     workers[0].kill()
     _, said = process.communicate(timeout=300)
     assert process.returncode == 1, said
