@@ -139,7 +139,7 @@ class _Speaker:
     def _unanswered(self, topic: str) -> Statement | None:
         missing = {
             "speed": "no two batch sizes have a measured speed",
-            "time": f"no batch size reached {self.target}",
+            "time": f"no two batch sizes reached {self.target}",
             "epochs": "no two batch sizes have results to compare",
             "equal steps": "no two batch sizes have results to compare",
             "memory": "no two batch sizes have measured memory",
