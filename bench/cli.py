@@ -43,6 +43,11 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 def _dispatch(words: list[str]) -> int:
     if words and words[0] == "run":
         return _run(words[1:])
+    if words and words[0] in ("-sc", "--shell-completion"):
+        from bench.composition import complete
+
+        complete(words, sorted([*COMMANDS, "run"]))
+        return 0
     if words and not words[0].startswith("-") and words[0] not in COMMANDS:
         raise unknown("command", words[0], [*COMMANDS, "run"])
     options = _parser().parse_args(words)

@@ -59,11 +59,33 @@ def _scratch() -> str:
     return path
 
 
-def run_hydra(arguments: Sequence[str]) -> list[DictConfig]:
+def complete(arguments: Sequence[str], commands: Sequence[str]) -> None:
+    """Answer a shell that completes a command line: Hydra's keys and choices after `bench run`, else commands.
+
+    `eval "$(bench -sc install=bash)"` installs it, and likewise for zsh and fish; the shell then asks through
+    `bench -sc query=bash` with the line in COMP_LINE.
+
+    Args:
+        arguments: What stands after `bench`, beginning with -sc or --shell-completion.
+        commands: Names of the commands.
+    """
+    line = os.environ.get("COMP_LINE", "")
+    command, _, rest = line.partition(" ")[2].lstrip().partition(" ")
+    asked = any(word.startswith("query=") for word in arguments)
+    if asked and (command != "run" or line.endswith("run")):
+        print(" ".join(name for name in commands if name.startswith(command)))
+        return
+    if asked:
+        os.environ["COMP_LINE"] = f"bench {rest}"
+    run_hydra(arguments, "bench")
+
+
+def run_hydra(arguments: Sequence[str], program: str = "bench run") -> list[DictConfig]:
     """Let Hydra parse the command line: compose a single run, hand a multirun to its launcher, or print help.
 
     Args:
         arguments: What stands after `bench run`.
+        program: How Hydra is to call the program.
 
     Returns:
         The composed configuration of a single run, or several where Hydra's own basic launcher was asked to run a
@@ -85,7 +107,7 @@ def run_hydra(arguments: Sequence[str]) -> list[DictConfig]:
     # Hydra ends with a traceback or several lines of its own otherwise; here its exceptions become one line.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     before = sys.argv
-    sys.argv = ["bench run", *arguments]
+    sys.argv = [program, *arguments]
     try:
         hydra_main(config_path=str(conf_path()), config_name="config", **BEHAVIOUR)(take)()
     except COMPOSITION_ERRORS as error:

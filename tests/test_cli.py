@@ -236,3 +236,31 @@ def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
 def test_hydras_own_launcher_runs_the_grid_too(tmp_path: Path) -> None:
     assert call("run", "-m", *SMALL, "hydra/launcher=basic", "batch_size=64,full") == 0
     assert len(digests(tmp_path / "results/default")) == 2
+
+
+@pytest.mark.parametrize(
+    ("line", "offered"),
+    [
+        ("bench ", "audit export list report run speed verify wandb-check"),
+        ("bench re", "report"),
+        ("bench run opti", "optimizer"),
+        ("bench run optimizer=ada", "optimizer=adagrad"),
+        ("bench run -m experiment=", "experiment=quickstart"),
+        ("bench run batch", "batch_size="),
+    ],
+)
+def test_shell_completion(
+    line: str, offered: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COMP_LINE", line)
+    monkeypatch.setenv("COMP_POINT", str(len(line)))
+    assert call("-sc", "query=bash") == 0
+    assert offered in capsys.readouterr().out
+
+
+def test_shell_completion_installs_for_the_program(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("COMP_LINE", raising=False)
+    assert call("-sc", "install=bash") == 0
+    assert capsys.readouterr().out.rstrip().endswith("hydra_bash_completion bench")
