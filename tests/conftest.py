@@ -1,6 +1,7 @@
 """Fixtures that the rooms share."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,13 @@ settings.load_profile("suite")
 def _one_thread() -> None:
     """One thread: more than one changes the bits."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _denormals() -> Iterator[None]:
+    """Undo what preparing a device does to this process: other tests look at the smallest of numbers."""
+    yield
+    torch.set_flush_denormal(False)
 
 
 @pytest.fixture(scope="session")

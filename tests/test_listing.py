@@ -7,7 +7,8 @@ from tests.cases import CONF, OPTIMIZERS
 
 
 def names(group: str) -> list[str]:
-    return sorted(path.relative_to(CONF / group).with_suffix("").as_posix() for path in (CONF / group).rglob("*.yaml"))
+    files = [path for path in (CONF / group).rglob("*.yaml") if path.stem != "default"]
+    return sorted(path.relative_to(CONF / group).with_suffix("").as_posix() for path in files)
 
 
 @pytest.mark.parametrize(

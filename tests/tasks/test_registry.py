@@ -28,7 +28,7 @@ def test_every_model_fits_every_data_set(data: str, model: str) -> None:
 
 
 def test_every_task_file_names_registered_things() -> None:
-    files = sorted((CONF / "task").rglob("*.yaml"))
+    files = sorted(path for path in (CONF / "task").rglob("*.yaml") if path.stem != "default")
     names = [path.relative_to(CONF / "task").with_suffix("").as_posix() for path in files]
     assert names == sorted(f"{data}/{model}" for data in DATA_SETS for model in MODELS)
     for path, name in zip(files, names, strict=True):
