@@ -2,7 +2,7 @@
 
 import pytest
 
-from bench.launching.cell import audit_cell, run_cell
+from bench.launching.cell import run_cell
 from tests.small import small_cell
 
 CHEAP = ["optimizer=adam", "budget.steps=null", "measure.speed=false", "evaluation.per_octave=1"]
@@ -20,15 +20,9 @@ CHEAP = ["optimizer=adam", "budget.steps=null", "measure.speed=false", "evaluati
 def test_test_accuracy(model: str, lr: float, epochs: int, accuracy: float, mnist_root: str) -> None:
     cell = small_cell(*CHEAP, f"task=mnist/{model}", f"lr={lr}", f"budget.epochs={epochs}", f"data.root={mnist_root}")
     record, _ = run_cell(cell)
+    # The audit comes first: a cell that fails it is not trained.
     assert record.status == "complete", record.reason
     (trial,) = record.trials
     final = trial.final["test_accuracy"]
     assert final is not None
     assert final >= accuracy
-
-
-@pytest.mark.mnist
-@pytest.mark.parametrize("model", ["logreg", "mlp", "lenet5"])
-def test_audit_passes_on_all_of_mnist(model: str, mnist_root: str) -> None:
-    checks = audit_cell(small_cell(f"task=mnist/{model}", f"data.root={mnist_root}"))
-    assert [check for check in checks if not check.passed] == []
