@@ -158,6 +158,9 @@ def test_the_whole_way(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     capsys.readouterr()
     assert call("verify", "tour", "-n", "2") == 0
     assert capsys.readouterr().out.splitlines()[-1] == "2 of 2 equal, 0 differ, 0 not comparable"
+    assert call("verify", "tour", "-n", "100") == 0
+    repeated = [line.split()[1] for line in capsys.readouterr().out.splitlines()[:-1]]
+    assert repeated == sorted(before), "more than there are means each of them once"
     assert call("wandb-check", "tour") == 4  # tracker=none: no mirror was kept
 
 

@@ -108,7 +108,7 @@ class Pool:
             outcome: Outcome = worker.connection.recv()
         except (EOFError, OSError):
             worker.process.join()
-            return Outcome(cell.id, "failed", _cause_of_death(worker.process.exitcode))
+            return Outcome(cell.id, "failed", _cause_of_death(worker.process.exitcode), died=True)
         return outcome
 
     def _end(self) -> None:

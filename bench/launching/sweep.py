@@ -163,7 +163,7 @@ def _run(pending: list[Cell], store: Store, count: int, state: SweepState) -> No
         def ended(cell: Cell, outcome: Outcome) -> bool:
             state.outcomes[cell.id] = outcome
             progress.ended(cell, outcome)
-            if outcome.reason and outcome.reason.startswith("its worker process"):
+            if outcome.died:
                 outcome = _record_death(cell, store, outcome)
             if outcome.unwritten:
                 state.unwritten = outcome.unwritten

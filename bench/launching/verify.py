@@ -46,13 +46,11 @@ def verify(store: Store, count: int | None) -> int:
     Raises:
         RecordError: A record cannot be read.
     """
-    store.check_readable()
-    complete = [cell for cell in store.cells() if store.read(cell).status == CellStatus.COMPLETE]
+    complete = [record.cell for record, _ in store.read_all() if record.status == CellStatus.COMPLETE]
     if not complete:
         raise NotComparable(f"sweep {store.sweep} has no complete cell to repeat")
-    chosen = (
-        complete if count is None else [complete[i * len(complete) // count] for i in range(min(count, len(complete)))]
-    )
+    wanted = len(complete) if count is None else min(count, len(complete))
+    chosen = [complete[i * len(complete) // wanted] for i in range(wanted)]
     verdicts = []
     for number, cell in enumerate(chosen, 1):
         comparison = compare(store.read(cell), store.curves(cell))

@@ -22,12 +22,14 @@ class Outcome:
         status: The record's status.
         reason: Why it is not complete.
         unwritten: Why the record could not be written, such as a full disk; None where it was.
+        died: Whether the worker died, so that nobody has written a record yet.
     """
 
     cell: str
     status: str
     reason: str | None
     unwritten: str | None = None
+    died: bool = False
 
 
 def run_and_store(cell: Cell, store: Store, stop: threading.Event, concurrent_workers: int) -> Outcome:
