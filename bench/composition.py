@@ -7,7 +7,7 @@ import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import hydra
@@ -166,10 +166,51 @@ def _missing_choice(error: MissingConfigException) -> UsageError:
 
 
 def choices(group: str) -> list[str]:
-    """Return the names of a configuration group: the files under conf/, `/` for nested folders, but for `default`."""
+    """Return the names of a configuration group, `/` for nested folders, but for `default`.
+
+    They are the files under conf/ and, beside them, what was registered in code.
+    """
+    register()
     folder = conf_path() / group
     names = {path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml")}
-    return sorted(names - {"default"})
+    node: Any = ConfigStore.instance().repo
+    for part in group.split("/"):
+        node = node.get(part, {})
+    return sorted({*names, *_registered(node)} - {"default"})
+
+
+def _registered(node: dict[str, Any]) -> Iterator[str]:
+    for name, value in node.items():
+        if isinstance(value, dict):
+            yield from (f"{name}/{inner}" for inner in _registered(value))
+        else:
+            yield name.removesuffix(".yaml")
+
+
+def choice(group: str, name: str) -> DictConfig:
+    """Return one choice of a configuration group as it stands, uncomposed: from its file, else as registered."""
+    path = conf_path() / group / f"{name}.yaml"
+    if path.is_file():
+        loaded = OmegaConf.load(path)
+        assert isinstance(loaded, DictConfig)
+        return loaded
+    node: DictConfig = ConfigStore.instance().load(f"{group}/{name}.yaml").node
+    return node
+
+
+def about(group: str, name: str) -> str:
+    """Return the comment that a configuration file begins with; empty for a choice registered in code."""
+    path = conf_path() / group / f"{name}.yaml"
+    if not path.is_file():
+        return ""
+    lines = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if line.startswith("# @package"):
+            continue
+        if not line.startswith("#"):
+            break
+        lines.append(line.lstrip("# "))
+    return " ".join(lines)
 
 
 def known_keys() -> list[str]:

@@ -2,15 +2,15 @@
 
 from collections.abc import Callable, Sequence
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from bench.composition import choices
-from bench.config import conf_path
-from bench.optimizers.registry import implementations
-from bench.tasks.registry import DATA_SETS, MODELS
+from bench.composition import about, choice, choices
+from bench.optimizers.registry import implementations, requirements
+from bench.tasks.catalogue import DATA_SETS, NETWORKS, PROBLEMS
+from bench.tasks.registry import task_facts, task_spec
 
 Listing = tuple[str, Sequence[str], list[Sequence[str]]]
 
@@ -31,49 +31,59 @@ def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]
 def _tasks() -> Listing:
     rows: list[Sequence[str]] = []
     for name in choices("task"):
-        config = OmegaConf.load(conf_path() / "task" / f"{name}.yaml")
-        data, model = DATA_SETS[config.data], MODELS[config.model]
-        rows.append((name, model.about, data.about, f"{config.target_metric} past {config.target}"))
-    return "tasks (task=NAME)", ("task", "model", "data", "target"), rows
+        config = choice("task", name)
+        data, model = config.get("data"), config.get("model")
+        words, target = about("task", name), _target(config)
+        if data in PROBLEMS:
+            problem = PROBLEMS[data]
+            rows.append((name, words or problem.about, "nothing", target, problem.known_answer))
+        elif data in DATA_SETS:
+            images, network = DATA_SETS[data], NETWORKS[model]
+            rows.append((name, f"{network.about}, on {images.about}", images.files, target, network.known_answer))
+        else:
+            rows.append((name, words, "task.module=path.py:function", "its own", "the audit"))
+    return "tasks (task=NAME)", ("task", "what it is", "requires", "target", "known answer"), rows
+
+
+def _target(config: DictConfig) -> str:
+    """Return the target in words: as configured, else as the problem has it."""
+    metric, target = config.get("target_metric"), config.get("target")
+    if target is None and config.get("data") in PROBLEMS:
+        spec, _ = task_spec(config.name, config.data, None, None, {})
+        facts = task_facts(spec)
+        metric, target = facts.target_metric, facts.target
+    return f"{metric} past {target:g}" if target is not None else ""
 
 
 def _optimizers() -> Listing:
     rows: list[Sequence[str]] = []
     for name in choices("optimizer"):
-        config = OmegaConf.load(conf_path() / "optimizer" / f"{name}.yaml")
+        config = choice("optimizer", name)
         low, high = config.lr_log2
+        needs = sorted(requirements(config.target))
+        if config.get("batch_size") is not None:
+            needs.append(f"batch size {config.batch_size}")
         rows.append(
             (
                 name,
-                _about("optimizer", name),
+                about("optimizer", name),
                 f"torch.optim.{config.target}",
+                ", ".join(needs) or "nothing",
                 ", ".join(implementations(config.target)),
                 f"2^{low} … 2^{high}",
             )
         )
-    header = ("optimizer", "what it is", "class", "implementations", "learning rates")
+    header = ("optimizer", "what it is", "class", "requires", "implementations", "learning rates")
     return "optimizers (optimizer=NAME)", header, rows
 
 
 def _experiments() -> Listing:
     rows: list[Sequence[str]] = []
     for name in choices("experiment"):
-        config = OmegaConf.load(conf_path() / "experiment" / f"{name}.yaml")
+        config = choice("experiment", name)
         grid = "; ".join(f"{key}={value}" for key, value in config.hydra.sweeper.params.items())
-        rows.append((name, _about("experiment", name), grid))
+        rows.append((name, about("experiment", name), grid))
     return "experiments (bench run -m experiment=NAME)", ("experiment", "what it asks", "grid"), rows
-
-
-def _about(group: str, name: str) -> str:
-    """Return the comment that a configuration file begins with."""
-    about = []
-    for line in (conf_path() / group / f"{name}.yaml").read_text(encoding="utf-8").splitlines():
-        if line.startswith("# @package"):
-            continue
-        if not line.startswith("#"):
-            break
-        about.append(line.lstrip("# "))
-    return " ".join(about)
 
 
 LISTINGS: dict[str, Callable[[], Listing]] = {

@@ -10,24 +10,49 @@ from omegaconf import MISSING
 
 from bench.tracking.config import TrackerConfig
 
+#: Marks a field that came after cells had ids: it counts in a cell's id only where it is not at its default, so that
+#: what was trained before keeps its id.
+LATER: dict[Any, Any] = {"later": True}
+
 
 @dataclass
 class TaskConfig:
     """What is trained.
 
     Attributes:
-        name: Name in reports, "data/model".
-        data: Data set, one of `bench list tasks`.
-        model: Model, likewise.
-        target_metric: Metric that time-to-target waits for: "val_accuracy" or "val_loss".
-        target: Value to get strictly past (above for an accuracy, below for a loss).
+        name: Name in reports, "data/model" or the problem's own.
+        data: Image data set or problem, one of `bench list tasks`.
+        model: Network of an image task; null elsewhere.
+        module: A task of your own, "path.py:function" or "module:function" (docs/your-own-task.md); data, model, knobs
+            and target are then the function's.
+        target_metric: Metric that time-to-target waits for, "val_accuracy" or "val_loss"; null for the task's own.
+        target: Value to get strictly past (above for an accuracy, below for a loss); null for the task's own.
+        knobs: What can be turned at this family of tasks; names, ranges and units are in the task's file and in
+            `bench list tasks`.
+        source_sha256: Hash of a task of your own, set by the suite: other code is another cell.
     """
 
     name: str = MISSING
-    data: str = MISSING
-    model: str = MISSING
-    target_metric: str = "val_accuracy"
-    target: float = 0.9
+    data: str | None = None
+    model: str | None = None
+    module: str | None = field(default=None, metadata=LATER)
+    target_metric: str | None = None
+    target: float | None = None
+    knobs: dict[str, Any] = field(default_factory=dict, metadata=LATER)
+    source_sha256: str | None = field(default=None, metadata=LATER)
+
+
+@dataclass
+class FallbackConfig:
+    """The optimizer of the parameters that the main one cannot take, at the same learning rate.
+
+    Attributes:
+        target: Class in `torch.optim`, or "module:Class".
+        arguments: Its keyword arguments beyond the learning rate.
+    """
+
+    target: str = MISSING
+    arguments: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -36,28 +61,85 @@ class OptimizerConfig:
 
     Attributes:
         name: Name in reports.
-        target: Class in `torch.optim`, such as "SGD".
+        target: Class in `torch.optim`, such as "SGD", or any other as "module:Class" or "path.py:Class".
         implementation: "default" (what torch picks), "forloop", "foreach" or "fused". The one that ran is recorded.
         arguments: Keyword arguments of the class beyond the learning rate, such as {"momentum": 0.9}.
+        weight_decay: The class's own argument of that name, ≥ 0; null leaves it to `arguments` or the class.
         lr_log2: First and last exponent of the octave learning-rate grid used when `lr` is null: 2^a, 2^(a+1) … 2^b.
+        batch_size: Batch size that the method has by its definition, an int or "full"; null for methods that take any.
+        fallback: Optimizer of the parameters that the class cannot take (Muon takes matrices alone); null for none.
     """
 
     name: str = MISSING
     target: str = MISSING
     implementation: str = "default"
     arguments: dict[str, Any] = field(default_factory=dict)
+    weight_decay: float | None = field(default=None, metadata=LATER)
     lr_log2: list[int] = MISSING
+    batch_size: Any = field(default=None, metadata=LATER)
+    fallback: FallbackConfig | None = field(default=None, metadata=LATER)
 
 
 @dataclass
 class ScheduleConfig:
-    """How the learning rate moves during a trial.
+    """How the learning rate moves during a trial: a factor on each learning rate of the grid.
+
+    All fractions are of the budget, counted in steps (in examples where the batch size moves too).
 
     Attributes:
-        name: "constant".
+        name: "constant", "step", "cosine" or "one_cycle".
+        warmup: Fraction over which the factor first rises linearly from nearly 0, 0 … 1.
+        milestones: "step": fractions at which the factor is multiplied by gamma, ascending.
+        gamma: "step": what it is multiplied by, > 0.
+        final: "cosine": factor at the end, 0 … 1.
+        peak_at: "one_cycle": fraction at which the factor is 1.
+        start_divisor: "one_cycle": the factor starts at 1 / this.
+        end_divisor: "one_cycle": the factor ends at its start / this.
     """
 
     name: str = "constant"
+    warmup: float = field(default=0.0, metadata=LATER)
+    milestones: list[float] = field(default_factory=list, metadata=LATER)
+    gamma: float = field(default=0.1, metadata=LATER)
+    final: float = field(default=0.0, metadata=LATER)
+    peak_at: float = field(default=0.3, metadata=LATER)
+    start_divisor: float = field(default=25.0, metadata=LATER)
+    end_divisor: float = field(default=10_000.0, metadata=LATER)
+
+
+@dataclass
+class BatchScheduleConfig:
+    """How the batch size moves during a trial; `batch_size` is where it starts.
+
+    Attributes:
+        name: "constant" or "growth".
+        milestones: "growth": fractions of the budget's examples (of its steps, where steps are what is limited) at
+            which the batch size is multiplied, ascending.
+        factor: "growth": what it is multiplied by, an integer ≥ 2.
+        most: "growth": largest batch size; null for the training split.
+    """
+
+    name: str = "constant"
+    milestones: list[float] = field(default_factory=list)
+    factor: int = 2
+    most: int | None = None
+
+
+@dataclass
+class RuleConfig:
+    """How learning rate and arguments follow the batch size: those given hold at the reference batch size.
+
+    With κ = batch size / reference:
+
+    Attributes:
+        name: "fixed" (nothing changes), "linear" (learning rate × κ), "sqrt" (× √κ), "adam_sqrt" (× √κ,
+            β → 1 − κ(1 − β), ε → ε/√κ; arXiv 2205.10287) or "half_life" (β2 → β2^κ: its half-life stays the same in
+            examples; arXiv 2507.07101).
+        reference: Batch size at which learning rates and arguments hold as given, ≥ 1.
+    """
+
+    name: str = "fixed"
+    reference: int = 64
 
 
 @dataclass
@@ -97,10 +179,10 @@ class SeedConfig:
     """Named seeds. Null derives the seed from the trial's; a number fixes it for all trials.
 
     Attributes:
-        data: Seed of the train/validation split; the same for all trials, so never null.
+        data: Seed of the data: splits, generated examples, label noise; the same for all trials, so never null.
         init: Seed of the initial parameters.
         order: Seed of the batch order.
-        noise: Seed of noise during training (dropout, label noise).
+        noise: Seed of noise during training: the examples of a stream.
     """
 
     data: int = 0
@@ -127,14 +209,24 @@ class TrainingConfig:
     """The training loop.
 
     Attributes:
-        remainder: What becomes of an epoch's last, smaller batch: "keep" or "drop".
+        remainder: What becomes of an epoch's last, smaller batch: "keep" it, "drop" it, or "carry" its examples into
+            the first batch of the next epoch, which is then larger (as the TensorFlow Playground does).
         reshuffle: Whether each epoch draws a new order; false replays the first.
+        clip_norm: Norm to which the gradient, all parameters together, is scaled down where it is longer; null for no
+            clipping.
+        micro_batch: Examples per forward and backward pass; gradients of the passes of a batch are averaged. Null for
+            the whole batch at once.
+        average: Decay of an exponential moving average of the parameters, 0 < decay < 1, which is then what is
+            evaluated; null for none.
         divergence_factor: A trial is diverged once its training loss is not finite or above this multiple of the
             untrained loss.
     """
 
     remainder: str = "keep"
     reshuffle: bool = True
+    clip_norm: float | None = field(default=None, metadata=LATER)
+    micro_batch: int | None = field(default=None, metadata=LATER)
+    average: float | None = field(default=None, metadata=LATER)
     divergence_factor: float = 100.0
 
 
@@ -184,6 +276,8 @@ class Config:
         task: What is trained.
         optimizer: How.
         schedule: How the learning rate moves.
+        batch_schedule: How the batch size moves.
+        rule: How learning rate and arguments follow the batch size.
         budget: When a trial ends.
         device: Where.
         tracker: The mirror.
@@ -203,6 +297,8 @@ class Config:
     task: TaskConfig = field(default_factory=TaskConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    batch_schedule: BatchScheduleConfig = field(default_factory=BatchScheduleConfig, metadata=LATER)
+    rule: RuleConfig = field(default_factory=RuleConfig, metadata=LATER)
     budget: BudgetConfig = field(default_factory=BudgetConfig)
     device: DeviceConfig = field(default_factory=DeviceConfig)
     tracker: TrackerConfig = field(default_factory=TrackerConfig)

@@ -9,8 +9,8 @@ from omegaconf import OmegaConf
 from torch import Tensor
 
 from bench.optimizers.registry import build_optimizer
-from bench.tasks.images import Split
-from bench.tasks.models import Model, logreg, mlp
+from bench.tasks.models import logreg, mlp
+from bench.tasks.problem import Model, Split
 from bench.tasks.task import Task
 from bench.training.loop import Plan
 
@@ -69,7 +69,7 @@ def plan_of(examples: int = 50, **changes: Any) -> Plan:
         "target": 2.0,
     } | changes
     size = values["batch_size"]
-    values.setdefault("per_epoch", examples // size if values["remainder"] == "drop" else -(-examples // size))
+    values.setdefault("per_epoch", -(-examples // size) if values["remainder"] == "keep" else examples // size)
     return Plan(**values)
 
 

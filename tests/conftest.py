@@ -8,8 +8,8 @@ import pytest
 import torch
 from hypothesis import settings
 
-from bench.tasks.images import ImageSplits
-from bench.tasks.registry import load_splits
+from bench.tasks.problem import Problem, Splits
+from bench.tasks.registry import TaskSpec, load_problem
 from bench.tasks.task import Task, build_task
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -33,17 +33,26 @@ def _denormals() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def splits() -> ImageSplits:
-    """The splits of mnist5k by data seed 0. Shared by all tests: not to be changed."""
-    return load_splits("mnist5k", "", False, 0)
+def problems() -> dict[str, Problem]:
+    """The problems of mnist5k by data seed 0, by network. Shared by all tests: not to be changed."""
+    return {
+        model: load_problem(TaskSpec(f"mnist5k/{model}", "mnist5k", model), "", False, 0)
+        for model in ("logreg", "mlp", "lenet5")
+    }
 
 
 @pytest.fixture(scope="session")
-def tasks(splits: ImageSplits) -> dict[str, Task]:
+def splits(problems: dict[str, Problem]) -> Splits:
+    """The standardised splits of mnist5k by data seed 0. Shared by all tests: not to be changed."""
+    return problems["mlp"].splits
+
+
+@pytest.fixture(scope="session")
+def tasks(problems: dict[str, Problem]) -> dict[str, Task]:
     """The tasks of mnist5k on the CPU in float32, by model. Shared by all tests: not to be changed."""
     return {
-        model: build_task(f"mnist5k/{model}", "mnist5k", model, splits, torch.device("cpu"), "float32", None, 0)
-        for model in ("logreg", "mlp", "lenet5")
+        model: build_task(f"mnist5k/{model}", problem, torch.device("cpu"), "float32", None, 0)
+        for model, problem in problems.items()
     }
 
 

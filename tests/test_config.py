@@ -13,12 +13,14 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from bench import config as module
+from bench import validation
 from bench.composition import compose_config
-from bench.config import NOT_IDENTITY, Cell, cell_id, conf_path, resolve, steps_per_epoch
+from bench.config import NOT_IDENTITY, Cell, cell_id, conf_path, resolve
 from bench.errors import UsageError
 from bench.results.record import Axes
 from bench.schema import Config
-from bench.tasks.registry import DATA_SETS
+from bench.tasks.catalogue import DATA_SETS
+from bench.validation import steps_per_epoch
 from tests.cases import OPTIMIZERS
 
 #: The default configuration, with the values that may well be tuned held where these tests know them.
@@ -144,7 +146,7 @@ def test_the_fewest_steps_that_see_enough_examples(examples: int, size: int, wan
         last = not drop and steps % per_epoch == per_epoch - 1
         seen += examples - (per_epoch - 1) * size if last else size
         steps += 1
-    assert module._steps_to_see(wanted, examples, size, per_epoch) == steps
+    assert validation._steps_to_see(wanted, examples, size, per_epoch) == steps
 
 
 # --- what is refused -------------------------------------------------------------------------------------------------
@@ -153,8 +155,8 @@ REFUSALS: list[tuple[dict[str, Any], str]] = [
     ({"sweep": "a/b"}, "sweep='a/b': a sweep's name is letters, digits"),
     ({"sweep": ""}, "sweep=''"),
     ({"sweep": ".hidden"}, "sweep='.hidden'"),
-    ({"task__data": "mnst"}, "unknown data set (task.data) 'mnst'; did you mean 'mnist'? (allowed: mnist, mnist5k)"),
-    ({"task__model": "mpl"}, "unknown model (task.model) 'mpl'; did you mean 'mlp'? (allowed: lenet5, logreg, mlp)"),
+    ({"task__data": "mnst"}, "unknown data set or problem (task.data) 'mnst'; did you mean 'mnist'? (allowed: "),
+    ({"task__model": "mpl"}, "unknown model (task.model) 'mpl'; did you mean 'mlp'? (allowed: "),
     ({"task__target_metric": "test_accuracy"}, "unknown task.target_metric 'test_accuracy'"),
     ({"task__target": float("nan")}, "task.target=nan: must be a finite number"),
     ({"optimizer__target": "Sgd"}, "unknown optimizer class (optimizer.target) 'Sgd'; did you mean 'SGD'?"),
@@ -163,8 +165,54 @@ REFUSALS: list[tuple[dict[str, Any], str]] = [
     ({"optimizer__arguments": {"momentom": 0.9}}, "'momentom'; did you mean 'momentum'?"),
     ({"optimizer__arguments": {"momentum": -1}}, "torch.optim.SGD says: Invalid momentum value: -1"),
     ({"precision": "float16"}, "unknown precision 'float16'; did you mean 'bfloat16'?"),
-    ({"schedule__name": "cosine"}, "unknown schedule 'cosine'"),
-    ({"training__remainder": "carry"}, "unknown training.remainder 'carry'"),
+    ({"task__model": None}, "unknown model (task.model) 'None'"),
+    ({"task__data": "regression/linear"}, "task.model=mlp: task.data=regression/linear has a model of its own"),
+    ({"task__target": None}, "task.target=nan: must be a finite number (val_accuracy of mnist5k/mlp)"),
+    (
+        {"task": {"name": "line", "data": "regression/linear", "target_metric": "val_accuracy", "target": 0.5}},
+        "task.target_metric=val_accuracy: line has no accuracy; use val_loss",
+    ),
+    ({"task__knobs__label_nois": 0.1}, "unknown knob (task.knobs) 'label_nois'; did you mean 'label_noise'?"),
+    ({"task__knobs__label_noise": 0.6}, "task.knobs.label_noise=0.6: must be from 0 to 0.5"),
+    ({"task__knobs__label_noise": "much"}, "task.knobs.label_noise=much: must be a number"),
+    ({"task__knobs__subset": 2.5}, "task.knobs.subset=2.5: must be an integer"),
+    ({"task__knobs__subset": 5000}, "task.knobs.subset=5000: the training split of mnist5k has only 4000 examples"),
+    ({"schedule__name": "cosin"}, "unknown schedule 'cosin'; did you mean 'cosine'?"),
+    ({"schedule__warmup": 1.0}, "schedule.warmup=1.0: must be a fraction of the budget"),
+    ({"schedule__name": "step"}, "schedule.milestones=[]: schedule=step needs at least one"),
+    ({"schedule__milestones": [0.5, 0.2]}, "schedule.milestones=[0.5, 0.2]: must be ascending fractions"),
+    ({"schedule__gamma": 0.0}, "schedule.gamma=0.0: must be a number from 0"),
+    ({"schedule__peak_at": 1.5}, "schedule.peak_at=1.5: must be a number from 0 to 1"),
+    ({"schedule__start_divisor": 0.5}, "schedule.start_divisor=0.5: must be at least 1"),
+    (
+        {"schedule__name": "cosine", "budget": dict.fromkeys(LIMITS) | {"seconds": 1.0}},
+        "schedule=cosine: needs to know how many steps there will be",
+    ),
+    ({"batch_schedule__name": "grow"}, "unknown batch_schedule 'grow'; did you mean 'growth'?"),
+    ({"batch_schedule__name": "growth"}, "batch_schedule.milestones=[]: must be one or more ascending fractions"),
+    (
+        {"batch_schedule": {"name": "growth", "milestones": [0.5], "factor": 1}},
+        "batch_schedule.factor=1: must be at least 2",
+    ),
+    (
+        {"batch_schedule": {"name": "growth", "milestones": [0.5], "most": 5000}},
+        "batch_schedule.most=5000: must be from the batch size (64) to the training split's 4000 examples",
+    ),
+    (
+        {"batch_schedule": {"name": "growth", "milestones": [0.5]}, "budget__seconds": 1.0},
+        "batch_schedule=growth: needs a budget without seconds",
+    ),
+    (
+        {"batch_schedule": {"name": "growth", "milestones": [0.5]}, "training__remainder": "carry"},
+        "batch_schedule=growth: training.remainder=carry needs one batch size",
+    ),
+    ({"rule__name": "linar"}, "unknown rule 'linar'; did you mean 'linear'?"),
+    ({"rule__reference": 0}, "rule.reference=0: must be at least 1"),
+    ({"rule__name": "adam_sqrt"}, "rule=adam_sqrt: SGD has no argument 'betas' for it to move"),
+    ({"training__remainder": "cary"}, "unknown training.remainder 'cary'; did you mean 'carry'?"),
+    ({"training__clip_norm": 0.0}, "training.clip_norm=0.0: must be a finite number above 0, or null"),
+    ({"training__micro_batch": 65}, "training.micro_batch=65: must be from 1 to the batch size (64), or null"),
+    ({"training__average": 1.0}, "training.average=1.0: must be between 0 and 1, or null"),
     ({"budget__until": "both"}, "unknown budget.until 'both' (allowed: largest, smallest)"),
     ({"device__name": "gpu"}, "unknown device 'gpu'"),
     ({"device__name": "cuda:"}, "unknown device 'cuda:'"),
@@ -265,6 +313,8 @@ def changed(config: Any, path: tuple[str, ...]) -> Any:
         return dataclasses.replace(config, **{name: changed(value, tuple(rest))})
     if isinstance(value, bool):
         other: Any = not value
+    elif value == []:
+        other = [0.5]
     elif isinstance(value, int | float):
         other = value + 1
     elif isinstance(value, str):
@@ -285,8 +335,9 @@ LEAVES = list(leaf_fields(RESOLVED))
 
 @pytest.mark.parametrize("path", LEAVES, ids=[".".join(path) for path in LEAVES])
 def test_the_id_depends_on_what_is_computed_and_on_nothing_else(path: tuple[str, ...]) -> None:
-    same = cell_id(changed(RESOLVED, path)) == cell_id(RESOLVED)
-    assert same == (path[0] in ("sweep", "results_root", "tracker", "data"))
+    same = cell_id(changed(RESOLVED, path), {}) == cell_id(RESOLVED, {})
+    # Knobs count as they differ from their defaults, a task of one's own by its source.
+    assert same == (path[0] in ("sweep", "results_root", "tracker", "data") or path[1:] in (("knobs",), ("module",)))
 
 
 def test_what_is_left_out_of_the_id_exists() -> None:
@@ -297,8 +348,17 @@ def test_what_is_left_out_of_the_id_exists() -> None:
 def test_ids_never_change() -> None:
     # Another id for the same configuration would train a finished sweep again.
     assert cell().id == "ca053dc965d757e9"
-    assert cell().id == cell_id(RESOLVED)
-    assert len(LEAVES) == 47
+    assert cell().id == cell_id(RESOLVED, {})
+    assert len(LEAVES) == 69
+
+
+def test_knobs_count_where_they_are_turned() -> None:
+    turned = cell(task__knobs__label_noise=0.25)
+    assert turned.id != cell().id
+    assert turned.spec.knobs == (("label_noise", 0.25),)
+    assert turned.config.task.knobs == {"label_noise": 0.25, "subset": None, "inputs": "standardised"}
+    assert cell(task__knobs={}).id == cell().id
+    assert cell(task__knobs__subset=100).facts.train_examples == 100
 
 
 def test_ways_of_saying_the_same_have_one_id() -> None:
@@ -328,7 +388,9 @@ def test_every_file_of_every_group_resolves(group: str) -> None:
             continue  # names another file of its group
         chosen = OmegaConf.to_container(OmegaConf.load(path))
         made = cell(**{group: chosen})
-        assert dataclasses.asdict(getattr(made.config, group)) == chosen
+        resolved = dataclasses.asdict(getattr(made.config, group))
+        later = {field.name: field.default for field in dataclasses.fields(getattr(made.config, group))}
+        assert resolved == {name: value for name, value in later.items() if name not in chosen} | chosen
 
 
 def test_every_batch_size_up_to_the_data_set_resolves() -> None:

@@ -1,6 +1,7 @@
 """Run one cell: audit, measure, train, and write down what happened, whatever happened."""
 
 import functools
+import math
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -17,7 +18,8 @@ from bench.errors import BenchError, DeviceUnavailable
 from bench.measure.audit import Subject, audit_data, audit_training
 from bench.measure.memory import measure_memory
 from bench.measure.speed import measure_speed
-from bench.optimizers.registry import build_optimizer, watch_implementation
+from bench.optimizers.registry import CLOSURE, GRADIENT_GRAPH, SPARSE, build_optimizer, watch_implementation
+from bench.optimizers.schedules import learning_rate_factor
 from bench.results.curves import COLUMNS, empty_curves
 from bench.results.digest import cell_digest
 from bench.results.environment import environment
@@ -31,11 +33,13 @@ from bench.results.record import (
     TrialStatus,
     TrialSummary,
 )
+from bench.tasks.registry import TaskSpec
 from bench.tasks.task import Task, load_task
-from bench.training.batches import BatchOrder
+from bench.training.batches import batches_of
 from bench.training.devices import prepare
-from bench.training.loop import Evaluation, Plan, Stepper, Trial, train_trial
+from bench.training.loop import Evaluation, Plan, Trial, train_trial
 from bench.training.seeds import named_seed
+from bench.training.stepper import Method, Stepper
 
 
 class AuditFailed(BenchError):
@@ -136,12 +140,14 @@ def _run(
             for lr in cell.lrs:
                 if stop():
                     return
-                progress.trials.append(train_trial(task, build, plan, lr, seed, *_named_seeds(cell, seed), stop))
+                # One seed is enough for a picture.
+                pictured = replace(plan, pictured=seed == cell.seeds[0])
+                progress.trials.append(train_trial(task, build, pictured, lr, seed, *_named_seeds(cell, seed), stop))
 
 
 def optimizer_builder(cell: Cell) -> Callable[[list[Tensor], float], torch.optim.Optimizer]:
     """Return the function that builds the cell's optimizer over parameters with a learning rate."""
-    optimizer = cell.config.optimizer
+    optimizer = cell.optimizer
     return lambda parameters, lr: build_optimizer(
         optimizer.target, optimizer.implementation, optimizer.arguments, parameters, lr
     )
@@ -162,8 +168,17 @@ def trial_plan(cell: Cell) -> Plan:
         every_epoch=config.evaluation.every_epoch,
         evaluation_batch_size=config.evaluation.batch_size,
         divergence_factor=config.training.divergence_factor,
-        target_metric=config.task.target_metric,
-        target=config.task.target,
+        target_metric=cell.target_metric,
+        target=cell.target,
+        method=Method(
+            closure=CLOSURE in cell.requires,
+            gradient_graph=GRADIENT_GRAPH in cell.requires,
+            clip_norm=config.training.clip_norm,
+            micro_batch=config.training.micro_batch,
+            average=config.training.average,
+            factor=learning_rate_factor(config.schedule, cell.steps, cell.phases),
+            phases=cell.phases,
+        ),
     )
 
 
@@ -188,16 +203,18 @@ class Loaded:
 
 @functools.lru_cache(maxsize=2)
 def _load(
-    task: tuple[str, str, str],
+    spec: TaskSpec,
+    source: str | None,
     root: str,
     download: bool,
     device: str,
     precision: str,
     train_examples: int | None,
     seed: int,
+    sparse: bool,
     declared_sizes: tuple[int, int, int],
 ) -> Loaded:
-    loaded = load_task(*task, root, download, torch.device(device), precision, train_examples, seed)
+    loaded = load_task(spec, root, download, torch.device(device), precision, train_examples, seed, sparse)
     return Loaded(loaded, audit_data(loaded, declared_sizes))
 
 
@@ -205,13 +222,15 @@ def _loaded(cell: Cell, device: torch.device) -> Loaded:
     """Return the cell's task, loaded once per worker and kept for the cells that share it."""
     config, facts = cell.config, cell.facts
     return _load(
-        (config.task.name, config.task.data, config.task.model),
+        cell.spec,
+        config.task.source_sha256,
         config.data.root,
         config.data.download,
         str(device),
         config.precision,
         config.evaluation.train_examples,
         config.seed.data,
+        SPARSE in cell.requires,
         (facts.train_examples, facts.val_examples, facts.test_examples),
     )
 
@@ -220,12 +239,11 @@ def _subject(cell: Cell, task: Task) -> Subject:
     return Subject(task, optimizer_builder(cell), trial_plan(cell), cell.lrs[len(cell.lrs) // 2])
 
 
-def _named_seeds(cell: Cell, seed: int) -> tuple[int, int]:
-    """Return the init and order seeds of a trial; a number in the configuration fixes one for all trials."""
+def _named_seeds(cell: Cell, seed: int) -> tuple[int, int, int]:
+    """Return the init, order and noise seeds of a trial; a number in the configuration fixes one for all trials."""
     fixed = cell.config.seed
-    init = fixed.init if fixed.init is not None else seed
-    order = fixed.order if fixed.order is not None else seed
-    return named_seed("init", init), named_seed("order", order)
+    init, order, noise = (seed if given is None else given for given in (fixed.init, fixed.order, fixed.noise))
+    return named_seed("init", init), named_seed("order", order), named_seed("noise", noise)
 
 
 def _fresh(task: Task, build: Callable[[list[Tensor], float], torch.optim.Optimizer], cell: Cell) -> Stepper:
@@ -233,18 +251,20 @@ def _fresh(task: Task, build: Callable[[list[Tensor], float], torch.optim.Optimi
 
     Its learning rate is the smallest of the grid, so that it stays finite however many steps are taken.
     """
-    init_seed, order_seed = _named_seeds(cell, cell.seeds[0])
+    init_seed, order_seed, noise_seed = _named_seeds(cell, cell.seeds[0])
     parameters = task.initialise(init_seed)
     training = cell.config.training
-    order = BatchOrder(
-        task.train.inputs, task.train.labels, cell.batch_size, training.remainder, training.reshuffle, order_seed
-    )
-    return Stepper(task, parameters, build(parameters, cell.lrs[0]), order)
+    batches = batches_of(task, cell.batch_size, training.remainder, training.reshuffle, order_seed, noise_seed)
+    # What is measured is a step at the batch size of the cell, so no schedule moves it.
+    method = replace(trial_plan(cell).method, factor=None, phases=None)
+    return Stepper(task, parameters, build(parameters, cell.lrs[0]), batches, method)
 
 
 def _watch(task: Task, build: Callable[[list[Tensor], float], torch.optim.Optimizer], cell: Cell) -> str:
     stepper = _fresh(task, build, replace(cell, batch_size=1))
     stepper.run(1, lambda: False)
+    if stepper.method.closure:
+        return "closure"
     return watch_implementation(stepper.optimizer)
 
 
@@ -297,7 +317,7 @@ def curve_table(trials: list[Trial]) -> pd.DataFrame:
 
 def _summary(trial: Trial, cell: Cell) -> TrialSummary:
     plan = trial_plan(cell)
-    last = trial.evaluations[-1]
+    last, best = trial.evaluations[-1], _best_validation(trial.evaluations, plan)
     hit = next((e for e in trial.evaluations if plan.past_target(e.metrics[plan.target_metric])), None)
     return TrialSummary(
         lr=trial.lr,
@@ -310,17 +330,24 @@ def _summary(trial: Trial, cell: Cell) -> TrialSummary:
         train_seconds=last.train_seconds,
         evaluations=len(trial.evaluations),
         final=dict(last.metrics),
-        at_best_validation=dict(_best_validation(trial.evaluations).metrics),
+        at_best_validation=dict(best.metrics),
         steps_to_target=hit.step if hit else None,
         examples_to_target=hit.examples if hit else None,
         seconds_to_target=hit.train_seconds if hit else None,
         parameters_sha256=trial.parameters_sha256,
+        gradient_evaluations=trial.gradient_evaluations,
     )
 
 
-def _best_validation(evaluations: list[Evaluation]) -> Evaluation:
-    """Return the evaluation with the highest validation accuracy, the earliest of several."""
-    return max(evaluations, key=lambda e: (e.metrics["val_accuracy"], -e.step))
+def _best_validation(evaluations: list[Evaluation], plan: Plan) -> Evaluation:
+    """Return the evaluation with the best target metric, the earliest of several; not finite is worst."""
+    sign = 1.0 if plan.higher_is_better else -1.0
+
+    def rank(evaluation: Evaluation) -> tuple[float, int]:
+        value = evaluation.metrics[plan.target_metric]
+        return sign * value if math.isfinite(value) else -math.inf, -evaluation.step
+
+    return max(evaluations, key=rank)
 
 
 def _one_line(error: BaseException) -> str:

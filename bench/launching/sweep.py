@@ -121,14 +121,17 @@ def _check_devices(cells: Sequence[Cell]) -> None:
 
 
 def _check_data(cells: Sequence[Cell]) -> None:
-    """Load each data set once, so that a missing or damaged file is found before anything trains."""
-    from bench.tasks.registry import load_splits
+    """Load each image data set once, so that a missing or damaged file is found before anything trains."""
+    from bench.tasks.catalogue import DATA_SETS
+    from bench.tasks.registry import load_images
 
     wanted = {
-        (cell.facts.data, cell.config.data.root, cell.config.data.download, cell.config.seed.data) for cell in cells
+        (cell.spec.data, cell.config.data.root, cell.config.data.download, cell.config.seed.data)
+        for cell in cells
+        if cell.spec.data in DATA_SETS
     }
     for data, root, download, seed in sorted(wanted):
-        load_splits(data, root, download, seed)
+        load_images(data, root, download, seed)
 
 
 def _check_writable(path: Path) -> None:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from bench.optimizers.registry import state_bytes
 from bench.results.record import Memory
-from bench.training.loop import Stepper
+from bench.training.stepper import Stepper
 
 MIB = 2**20
 #: Steps taken between resetting and reading a peak: enough for the optimizer to have its state.
@@ -51,7 +51,7 @@ def activation_bytes(stepper: Stepper) -> int:
     of the parameters. The batch itself is counted where it is saved.
     """
     task, size = stepper.task, stepper.batches.batch_size
-    own = {p.untyped_storage().data_ptr() for p in stepper.parameters}
+    own = {p.untyped_storage().data_ptr() for p in stepper.weights}
     saved: dict[int, int] = {}
     kept: list[Tensor] = []
 
@@ -63,15 +63,20 @@ def activation_bytes(stepper: Stepper) -> int:
             kept.append(tensor)
         return tensor
 
-    # Cloned: a view would be counted with the whole training split that it is cut from.
-    inputs, labels = task.train.inputs[:size].clone(), task.train.labels[:size].clone()
+    # In storage of its own: a view would be counted with the whole training split that it is cut from.
+    inputs, labels = task.example_batch(size)
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        task.loss(stepper.parameters, inputs, labels)
+        task.loss(stepper.weights, inputs, labels)
     return sum(saved.values())
 
 
 def _bytes(tensors: list[Tensor]) -> int:
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+    return sum(tensor.numel() * tensor.element_size() for tensor in map(_stored, tensors))
+
+
+def _stored(tensor: Tensor) -> Tensor:
+    """Return the part of a tensor that takes memory: of a sparse one its values."""
+    return tensor.coalesce().values() if tensor.is_sparse else tensor
 
 
 def _reset_resident_peak() -> float | None:

@@ -7,7 +7,7 @@ import torch
 
 from bench.measure.intervals import median_interval
 from bench.results.record import Speed
-from bench.training.loop import Stepper, synchronise
+from bench.training.stepper import Stepper, synchronise
 
 MINIMUM_STEPS = 3
 
@@ -19,7 +19,8 @@ def measure_speed(
 
     Clocks are read after the device has finished. Warm-up steps, which pay for first-time work, are not counted.
     The optimizer alone steps on the gradients of the last training step, over and over; it moves the parameters of
-    `stepper`, which must not be used for anything else.
+    `stepper`, which must not be used for anything else. An optimizer that calls for the loss itself has no step apart
+    from the rest, so none is measured.
 
     Args:
         stepper: A fresh trial of the cell to measure.
@@ -31,21 +32,24 @@ def measure_speed(
     device = stepper.task.device
     stepper.run(warmup_steps, lambda: False)
     per_window = _steps_per_window(lambda steps: _training_window(stepper, steps)[0], window_seconds)
-    per_optimizer_window = _steps_per_window(
-        lambda steps: _optimizer_window(stepper.optimizer, steps, device), window_seconds / 2
-    )
+    apart = not stepper.method.closure
+    per_optimizer_window = 0
+    if apart:
+        per_optimizer_window = _steps_per_window(
+            lambda steps: _optimizer_window(stepper.optimizer, steps, device), window_seconds / 2
+        )
     examples_per_second, step_ms, optimizer_ms = [], [], []
     for _ in range(windows):
         seconds, examples = _training_window(stepper, per_window)
         examples_per_second.append(examples / seconds)
         step_ms.append(1e3 * seconds / per_window)
-        optimizer_ms.append(
-            1e3 * _optimizer_window(stepper.optimizer, per_optimizer_window, device) / per_optimizer_window
-        )
+        if apart:
+            seconds = _optimizer_window(stepper.optimizer, per_optimizer_window, device)
+            optimizer_ms.append(1e3 * seconds / per_optimizer_window)
     return Speed(
         examples_per_second=median_interval(examples_per_second),
         step_ms=median_interval(step_ms),
-        optimizer_step_ms=median_interval(optimizer_ms),
+        optimizer_step_ms=median_interval(optimizer_ms) if apart else None,
         warmup_steps=warmup_steps,
         steps_per_window=per_window,
         concurrent_workers=concurrent_workers,

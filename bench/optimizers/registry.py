@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 IMPLEMENTATIONS = ("default", "forloop", "foreach", "fused")
 
+#: What a step can require beyond a dense gradient, in the order in which it is asked for.
+CLOSURE, GRADIENT_GRAPH, SPARSE, MATRICES = "closure", "gradient graph", "sparse gradients", "matrices"
+
 
 @functools.cache
 def optimizer_classes() -> "dict[str, type[Optimizer]]":
@@ -99,6 +102,44 @@ def build_optimizer(
     plain = {name: tuple(value) if isinstance(value, list) else value for name, value in arguments.items()}
     optimizer: Optimizer = build(list(parameters), lr=lr, **plain, **chosen)
     return optimizer
+
+
+@functools.cache
+def requirements(target: str) -> frozenset[str]:
+    """Return what a step of a class requires, found by trying: a dense gradient first, then one thing more at a time.
+
+    Returns:
+        Some of `CLOSURE` (the step asks for the loss again), `GRADIENT_GRAPH` (gradients that can be differentiated),
+        `SPARSE` (sparse gradients) and `MATRICES` (parameters with two dimensions); empty for most.
+
+    Raises:
+        UsageError: No way to take a step was found.
+    """
+    import torch
+
+    build: Any = optimizer_classes()[target]
+    trials: tuple[tuple[str, ...], ...] = ((), (CLOSURE,), (MATRICES,), (SPARSE,), (CLOSURE, GRADIENT_GRAPH))
+    reasons = []
+    for needs in trials:
+        parameter = torch.ones((2, 2) if MATRICES in needs else 2, requires_grad=True)
+
+        def closure(parameter: Any = parameter, graph: bool = GRADIENT_GRAPH in needs) -> Any:
+            with torch.enable_grad():
+                loss = parameter.square().sum()
+                (parameter.grad,) = torch.autograd.grad(loss, parameter, create_graph=graph)
+            return loss
+
+        closure()
+        if SPARSE in needs and parameter.grad is not None:
+            parameter.grad = parameter.grad.to_sparse(1)
+        try:
+            optimizer = build([parameter], lr=0.1)
+            optimizer.step(closure) if CLOSURE in needs else optimizer.step()
+        except (TypeError, RuntimeError, ValueError) as error:
+            reasons.append(str(error).splitlines()[0])
+        else:
+            return frozenset(needs)
+    raise UsageError(f"optimizer.target={target}: cannot take a step: {reasons[0]}")
 
 
 def watch_implementation(optimizer: "Optimizer") -> str:

@@ -120,7 +120,10 @@ class TrialSummary:
         steps_to_target: Steps at the first evaluation strictly past the target; None if never.
         examples_to_target: Examples at that point.
         seconds_to_target: Training seconds at that point.
-        parameters_sha256: Hash of the final parameters' bytes.
+        parameters_sha256: Hash of the bytes of what was last evaluated: parameters (their averages, where those are
+            kept) and buffers.
+        gradient_evaluations: How often the gradient of a batch was computed: once a step for most optimizers; None in
+            records of versions before 0.2.
     """
 
     lr: float
@@ -138,6 +141,7 @@ class TrialSummary:
     examples_to_target: int | None
     seconds_to_target: float | None
     parameters_sha256: str
+    gradient_evaluations: int | None = None
 
 
 @dataclass(frozen=True)
@@ -147,7 +151,8 @@ class Speed:
     Attributes:
         examples_per_second: Throughput of whole training steps (data, forward, backward, update).
         step_ms: Milliseconds of one whole training step.
-        optimizer_step_ms: Milliseconds of `optimizer.step()` alone, on fixed gradients.
+        optimizer_step_ms: Milliseconds of `optimizer.step()` alone, on fixed gradients; None where the optimizer calls
+            for the loss itself, so that there is no such part.
         warmup_steps: Steps taken before the first clock.
         steps_per_window: Training steps in each window.
         concurrent_workers: Worker processes that were training on this machine meanwhile, this one included.
@@ -155,7 +160,7 @@ class Speed:
 
     examples_per_second: Interval
     step_ms: Interval
-    optimizer_step_ms: Interval
+    optimizer_step_ms: Interval | None
     warmup_steps: int
     steps_per_window: int
     concurrent_workers: int
@@ -200,7 +205,8 @@ class Record:
         config: The resolved configuration of the cell.
         axes: Where the cell stands in the grid.
         environment: Versions, hardware, threads, flags (`bench.results.environment`).
-        implementation: What the optimizer ran as: "forloop", "foreach" or "fused"; None if it never ran.
+        implementation: What the optimizer ran as: "forloop", "foreach" or "fused", or "closure" where it calls for the
+            loss itself; None if it never ran.
         audit: The self-audit's checks.
         trials: One summary per learning rate and seed.
         speed: Speed measurement; None if switched off or the cell did not get there.

