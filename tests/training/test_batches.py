@@ -6,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from bench.tasks.problem import Stream
 from bench.training import batches
-from bench.training.batches import BatchOrder
+from bench.training.batches import BatchOrder, FreshBatches
 
 Case = tuple[int, int, str, bool, int, int]
 
@@ -137,3 +138,77 @@ def test_small_batches_are_cut_from_one_gather() -> None:
     # 2 batches of 100 fit into 256 examples; the epoch ends after 10.
     assert [len(gathered) for gathered in lists] == [2, 2, 2, 2, 2, 2]
     assert len({batch.untyped_storage().data_ptr() for batch, _ in lists[0]}) == 1
+
+
+# --- carried remainders, batches that grow, batches drawn afresh -----------------------------------------------------
+
+
+def test_a_carried_remainder_joins_the_next_epochs_first_batch_as_in_the_tensorflow_playground() -> None:
+    # 250 points in batches of 30: eight updates leave 10 points, whose gradient the ninth update takes along.
+    taken, order = stream((250, 30, "carry", False, 0, 512), [3 * 8])
+    assert [len(batch) for batch in taken] == [30] * 8 + [40] + [30] * 7 + [40] + [30] * 7
+    assert order.examples_seen == 250 * 3 - 10
+    first = [label for batch in taken[:8] for label in batch]
+    left_over = taken[8][:10]
+    assert sorted(first + left_over) == list(range(250))
+    assert taken[8][10:] == taken[0]  # the same order again
+
+
+@given(
+    examples=st.integers(2, 40),
+    size=st.integers(1, 40),
+    reshuffle=st.booleans(),
+    gather=st.sampled_from([1, 3, 8, 512]),
+    pieces=st.lists(st.integers(1, 9), min_size=1, max_size=6),
+)
+def test_carrying_loses_no_example(examples: int, size: int, reshuffle: bool, gather: int, pieces: list[int]) -> None:
+    size = min(size, examples)
+    taken, order = stream((examples, size, "carry", reshuffle, 7, gather), pieces)
+    seen = [label for batch in taken for label in batch]
+    assert order.examples_seen == len(seen)
+    for start in range(0, len(seen) - examples + 1, examples):
+        assert sorted(seen[start : start + examples]) == list(range(examples))
+    assert all(size <= len(batch) < 2 * size for batch in taken)
+
+
+def test_a_batch_that_grows_in_the_middle_of_an_epoch_loses_no_example() -> None:
+    labels = torch.arange(30)
+    order = BatchOrder(labels.float().reshape(30, 1), labels, 4, "keep", True, 3)
+    before = [batch for gathered in order.take(3) for batch in gathered]
+    seen = torch.cat([labels for _, labels in before]).tolist()
+    order.resize(9)
+    after = [(inputs.clone(), chosen) for gathered in order.take(2) for inputs, chosen in gathered]
+    assert [len(chosen) for _, chosen in after] == [9, 9]
+    assert all(torch.equal(inputs.flatten(), chosen.float()) for inputs, chosen in after)
+    assert sorted(seen + torch.cat([chosen for _, chosen in after]).tolist()) == list(range(30))
+    order.resize(30)
+    (((whole, _),),) = order.take(1)
+    assert torch.equal(whole.flatten(), torch.arange(30.0))
+
+
+def noise(size: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    return torch.randn(1, 3, generator=generator) / size**0.5, torch.zeros(1)
+
+
+STREAM = Stream(draw=noise, exact=lambda: (torch.zeros(1, 3), torch.zeros(1)), epoch=100)
+
+
+def fresh(size: int, seed: int) -> FreshBatches:
+    return FreshBatches(STREAM, size, torch.device("cpu"), torch.float64, seed)
+
+
+def test_fresh_batches_repeat_by_seed_and_are_never_the_same_twice() -> None:
+    one, again, other = ([b[0] for g in fresh(4, seed).take(5) for b in g] for seed in (1, 1, 2))
+    assert all(torch.equal(a, b) for a, b in zip(one, again, strict=True))
+    assert not any(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+    assert len({tuple(values.flatten().tolist()) for values in one}) == 5
+    assert one[0].dtype == torch.float64
+
+
+def test_a_batch_as_large_as_an_epoch_has_no_noise() -> None:
+    batches_ = fresh(4, 0)
+    list(batches_.take(3))
+    batches_.resize(100)
+    ((inputs, _),) = next(iter(batches_.take(1)))
+    assert torch.equal(inputs, torch.zeros(1, 3, dtype=torch.float64))
+    assert batches_.examples_seen == 112
