@@ -1,7 +1,8 @@
 """The record: what a cell leaves on disk, and the only source of truth about it.
 
 A record is two files in a folder named by the cell id: `record.json` (this module) and `curves.parquet`
-(`bench.results.curves`). docs/records.md documents every field.
+(`bench.results.curves`); where pictures can be drawn, `snapshots.parquet` (`bench.results.snapshots`) is a third.
+docs/records.md documents every field.
 """
 
 import dataclasses

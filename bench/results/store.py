@@ -16,6 +16,8 @@ import psutil
 from bench.errors import UsageError, nearest
 from bench.results.curves import read_curves, write_curves
 from bench.results.record import Record, RecordError
+from bench.results.snapshots import FILE as SNAPSHOTS
+from bench.results.snapshots import read_snapshots, write_snapshots
 
 CELL_ID = re.compile(r"[0-9a-f]{16}")
 SWEEP_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -71,6 +73,21 @@ class Store:
         except RecordError as error:
             raise RecordError(f"{self.cell_path(cell)}: {error}") from None
 
+    def snapshots(self, cell: str) -> pd.DataFrame:
+        """Read one cell's snapshots; a table without rows where the cell has none.
+
+        Raises:
+            RecordError: The file is truncated or malformed; the message names the cell.
+        """
+        try:
+            return read_snapshots(self.cell_path(cell) / SNAPSHOTS)
+        except RecordError as error:
+            raise RecordError(f"{self.cell_path(cell)}: {error}") from None
+
+    def has_snapshots(self, cell: str) -> bool:
+        """Whether the cell has a file of snapshots, readable or not."""
+        return (self.cell_path(cell) / SNAPSHOTS).exists()
+
     def read_all(self) -> Iterator[tuple[Record, pd.DataFrame]]:
         """Read every record with its curves, in order of cell id.
 
@@ -84,16 +101,21 @@ class Store:
         """Read everything once.
 
         Raises:
-            RecordError: As `read` and `curves`, at the first record that cannot be read.
+            RecordError: As `read`, `curves` and `snapshots`, at the first record that cannot be read.
         """
-        for _ in self.read_all():
-            continue
+        for record, _ in self.read_all():
+            self.snapshots(record.cell)
 
-    def write(self, record: Record, curves: pd.DataFrame) -> bool:
+    def write(self, record: Record, curves: pd.DataFrame, snapshots: pd.DataFrame | None = None) -> bool:
         """Put a record in place, whole.
 
-        Both files are written into a temporary folder and flushed to disk; the folder is then renamed. Where
+        All files are written into a temporary folder and flushed to disk; the folder is then renamed. Where
         another process has written the same cell meanwhile, a complete record stays and this one is dropped.
+
+        Args:
+            record: The record.
+            curves: Columns `bench.results.curves.COLUMNS`.
+            snapshots: As `bench.results.snapshots.snapshot_table` returns; without rows, no file is written.
 
         Returns:
             Whether this record is the one in place now.
@@ -110,7 +132,11 @@ class Store:
             temporary.chmod(0o755)
             write_curves(curves, temporary / "curves.parquet")
             (temporary / "record.json").write_text(record.to_json(), encoding="utf-8")
-            for name in ("curves.parquet", "record.json"):
+            names = ["curves.parquet", "record.json"]
+            if snapshots is not None and len(snapshots):
+                write_snapshots(snapshots, temporary / SNAPSHOTS)
+                names.append(SNAPSHOTS)
+            for name in names:
                 _flush(temporary / name)
             _flush(temporary)
             return self._rename(temporary, target)

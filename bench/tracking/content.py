@@ -12,6 +12,7 @@ from bench.results.record import Interval, Record, TrialSummary
 from bench.results.tables import TRIAL_COLUMNS, tables
 
 ARTIFACT_TYPE = "record"
+# Not snapshots.parquet: it is the largest file of a cell, and nothing in W&B draws from it.
 RECORD_FILES = ("record.json", "curves.parquet")
 TABLE = "trials"
 
