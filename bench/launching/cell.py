@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 import pandas as pd
 import torch
@@ -33,6 +34,8 @@ from bench.results.record import (
     TrialStatus,
     TrialSummary,
 )
+from bench.results.snapshots import empty_snapshots, snapshot_table
+from bench.tasks.problem import Picture
 from bench.tasks.registry import TaskSpec
 from bench.tasks.task import Task, load_task
 from bench.training.batches import batches_of
@@ -40,6 +43,20 @@ from bench.training.devices import prepare
 from bench.training.loop import Evaluation, Plan, Trial, train_trial
 from bench.training.seeds import named_seed
 from bench.training.stepper import Method, Stepper
+
+
+class Result(NamedTuple):
+    """What a cell leaves behind.
+
+    Attributes:
+        record: The record.
+        curves: Its curves (`bench.results.curves`).
+        snapshots: The raw material of its pictures (`bench.results.snapshots`); no rows where there is none.
+    """
+
+    record: Record
+    curves: pd.DataFrame
+    snapshots: pd.DataFrame
 
 
 class AuditFailed(BenchError):
@@ -54,6 +71,7 @@ class Progress:
     speed: Speed | None = None
     memory: Memory | None = None
     implementation: str | None = None
+    picture: Picture | None = None
     trials: list[Trial] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -67,9 +85,7 @@ class Progress:
             self.seconds[part] = self.seconds.get(part, 0.0) + time.perf_counter() - start
 
 
-def run_cell(
-    cell: Cell, stop: Callable[[], bool] = lambda: False, concurrent_workers: int = 1
-) -> tuple[Record, pd.DataFrame]:
+def run_cell(cell: Cell, stop: Callable[[], bool] = lambda: False, concurrent_workers: int = 1) -> Result:
     """Run one cell in this process.
 
     Args:
@@ -78,7 +94,7 @@ def run_cell(
         concurrent_workers: Worker processes training on this machine meanwhile, for the record.
 
     Returns:
-        The record and its curves. A failure is a record with its status, never an exception; only
+        The record, its curves and snapshots. A failure is a record with its status, never an exception; only
         KeyboardInterrupt and SystemExit pass.
     """
     started = datetime.now(UTC).isoformat(timespec="seconds")
@@ -103,7 +119,7 @@ def run_cell(
     return _record(cell, device, progress, status, reason, trace, started)
 
 
-def failed_record(cell: Cell, reason: str) -> tuple[Record, pd.DataFrame]:
+def failed_record(cell: Cell, reason: str) -> Result:
     """Return the record of a cell whose process could not write one."""
     started = datetime.now(UTC).isoformat(timespec="seconds")
     return _record(cell, torch.device("cpu"), Progress(), CellStatus.FAILED, reason, None, started)
@@ -116,6 +132,7 @@ def _run(
     with progress.timed("data"):
         loaded = _loaded(cell, device)
     task, build, plan = loaded.task, optimizer_builder(cell), trial_plan(cell)
+    progress.picture = task.picture
     with progress.timed("audit"):
         progress.audit = [*loaded.audit, *audit_training(_subject(cell, task))]
         failed = [check for check in progress.audit if not check.passed]
@@ -276,7 +293,7 @@ def _record(
     reason: str | None,
     trace: str | None,
     started: str,
-) -> tuple[Record, pd.DataFrame]:
+) -> Result:
     curves = curve_table(progress.trials)
     trials = [_summary(trial, cell) for trial in progress.trials]
     record = Record(
@@ -301,7 +318,19 @@ def _record(
         command=cell.command,
         seconds={part: round(value, 6) for part, value in progress.seconds.items()},
     )
-    return record, curves
+    return Result(record, curves, _snapshots(progress))
+
+
+def _snapshots(progress: Progress) -> pd.DataFrame:
+    picture = progress.picture
+    if picture is None:
+        return empty_snapshots()
+    trials = [
+        (trial.lr, trial.seed, step, picture.kind, values)
+        for trial in progress.trials
+        for step, values in trial.snapshots
+    ]
+    return snapshot_table({"extent": picture.extent, **picture.cell}, trials)
 
 
 def curve_table(trials: list[Trial]) -> pd.DataFrame:

@@ -226,9 +226,8 @@ def _record_death(cell: Cell, store: Store, outcome: Outcome) -> Outcome:
     """Write the record of a cell whose worker could not."""
     from bench.launching.cell import failed_record
 
-    record, curves = failed_record(cell, outcome.reason or "")
     try:
-        store.write(record, curves)
+        store.write(*failed_record(cell, outcome.reason or ""))
     except OSError as error:
         return Outcome(cell.id, outcome.status, outcome.reason, f"{store.path}: {error.strerror}")
     return outcome

@@ -76,7 +76,7 @@ def compare(record: Record, curves: pd.DataFrame) -> Comparison:
         return Comparison(record.cell, record.axes.task, "not comparable", str(error))
     if cell.id != record.cell:
         return Comparison(record.cell, cell.label, "not comparable", f"its configuration now has the id {cell.id}")
-    again, again_curves = run_cell(_without_measuring(cell))
+    again, again_curves, _ = run_cell(_without_measuring(cell))
     if again.status != CellStatus.COMPLETE:
         return Comparison(record.cell, cell.label, "not comparable", f"{again.status}: {again.reason}")
     if record.repeatable and again.digest == record.digest:

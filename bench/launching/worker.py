@@ -36,9 +36,9 @@ def run_and_store(cell: Cell, store: Store, stop: threading.Event, concurrent_wo
     """Run one cell in this process and put its record in the store."""
     from bench.launching.cell import run_cell
 
-    record, curves = run_cell(cell, stop.is_set, concurrent_workers)
+    record, curves, snapshots = run_cell(cell, stop.is_set, concurrent_workers)
     try:
-        store.write(record, curves)
+        store.write(record, curves, snapshots)
     except OSError as error:
         unwritten = f"{store.cell_path(cell.id)}: {error.strerror or error}"
         return Outcome(cell.id, str(record.status), record.reason, unwritten)

@@ -19,6 +19,8 @@ from bench.training.stepper import PLAIN, Method, Stepper
 
 #: With a budget in seconds, the clock is read at least this often, so the overshoot stays below it.
 CLOCK_SECONDS = 0.02
+#: So many snapshots of a trial are kept at most, evenly thinned out, if each holds more than so many numbers.
+MOST_SNAPSHOTS, SMALL_SNAPSHOT = 48, 2
 
 
 @dataclass(frozen=True)
@@ -160,6 +162,8 @@ def train_trial(
             with torch.inference_mode():
                 shown = task.picture.trial(stepper.evaluated)
             trial.snapshots.append((stepper.steps, shown.flatten().tolist()))
+            if len(trial.snapshots) > MOST_SNAPSHOTS and shown.numel() > SMALL_SNAPSHOT:
+                del trial.snapshots[1:-1:2]
         trial.reason = _diverged(trial.evaluations, plan)
         if trial.reason is not None:
             trial.status = "diverged"

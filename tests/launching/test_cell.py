@@ -12,7 +12,7 @@ from tests.small import small_cell
 
 
 def test_a_complete_cell_holds_everything() -> None:
-    record, curves = run_cell(small_cell("optimizer=adam", "seeds=2"))
+    record, curves, _ = run_cell(small_cell("optimizer=adam", "seeds=2"))
     assert record.status == "complete", record.traceback
     assert record.reason is None
     assert record.implementation == "forloop"
@@ -30,7 +30,7 @@ def test_a_complete_cell_holds_everything() -> None:
 
 
 def test_summaries_follow_from_the_curves() -> None:
-    record, curves = run_cell(small_cell("lr=[0.1]", "budget.epochs=2", "task.target=0.7"))
+    record, curves, _ = run_cell(small_cell("lr=[0.1]", "budget.epochs=2", "task.target=0.7"))
     (trial,) = record.trials
     assert trial.steps == curves["step"].max() == 126
     assert trial.examples == 8000
@@ -49,23 +49,23 @@ def test_summaries_follow_from_the_curves() -> None:
 
 
 def test_a_cell_repeats_bit_for_bit_and_seeds_are_independent_of_the_grid() -> None:
-    first, _ = run_cell(small_cell("seeds=2"))
-    again, _ = run_cell(small_cell("seeds=2"))
+    first, _, _ = run_cell(small_cell("seeds=2"))
+    again, _, _ = run_cell(small_cell("seeds=2"))
     assert first.digest == again.digest
-    alone, _ = run_cell(small_cell("seeds=[1]", "lr=[0.1]"))
+    alone, _, _ = run_cell(small_cell("seeds=[1]", "lr=[0.1]"))
     by_name = {(t.lr, t.seed): t.parameters_sha256 for t in first.trials}
     assert alone.trials[0].parameters_sha256 == by_name[(0.1, 1)]
 
 
 def test_named_seeds_fix_one_source_of_variation() -> None:
-    free, _ = run_cell(small_cell("seeds=2", "lr=[0.1]", "task=mnist5k/mlp"))
-    fixed, _ = run_cell(small_cell("seeds=2", "lr=[0.1]", "task=mnist5k/mlp", "seed.init=7", "seed.order=7"))
+    free, _, _ = run_cell(small_cell("seeds=2", "lr=[0.1]", "task=mnist5k/mlp"))
+    fixed, _, _ = run_cell(small_cell("seeds=2", "lr=[0.1]", "task=mnist5k/mlp", "seed.init=7", "seed.order=7"))
     assert len({t.parameters_sha256 for t in free.trials}) == 2
     assert len({t.parameters_sha256 for t in fixed.trials}) == 1
 
 
 def test_a_diverged_trial_is_data() -> None:
-    record, curves = run_cell(small_cell("lr=[0.1,1e30]"))
+    record, curves, _ = run_cell(small_cell("lr=[0.1,1e30]"))
     assert record.status == "complete"
     assert [str(t.status) for t in record.trials] == ["complete", "diverged"]
     diverged = record.trials[1]
@@ -81,7 +81,7 @@ def test_out_of_memory_is_a_status(monkeypatch: pytest.MonkeyPatch) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB\nmore lines")
 
     monkeypatch.setattr(cell_module, "train_trial", exhausted)
-    record, curves = run_cell(small_cell())
+    record, curves, _ = run_cell(small_cell())
     assert record.status == "oom"
     assert record.reason == "OutOfMemoryError: CUDA out of memory. Tried to allocate 20 GiB"
     assert record.digest is None
@@ -94,7 +94,7 @@ def test_the_cpu_allocator_saying_no_is_out_of_memory_too(monkeypatch: pytest.Mo
         torch.empty(2**60)
 
     monkeypatch.setattr(cell_module, "train_trial", exhausted)
-    record, _ = run_cell(small_cell())
+    record, _, _ = run_cell(small_cell())
     assert record.status == "oom"
 
 
@@ -103,7 +103,7 @@ def test_a_defect_is_a_failed_cell_with_its_traceback(monkeypatch: pytest.Monkey
         raise ZeroDivisionError("planted")
 
     monkeypatch.setattr(cell_module, "train_trial", broken)
-    record, _ = run_cell(small_cell())
+    record, _, _ = run_cell(small_cell())
     assert record.status == "failed"
     assert record.reason == "ZeroDivisionError: planted"
     assert record.traceback is not None
@@ -114,7 +114,7 @@ def test_a_defect_is_a_failed_cell_with_its_traceback(monkeypatch: pytest.Monkey
 def test_a_failed_audit_keeps_the_cell_from_training(monkeypatch: pytest.MonkeyPatch) -> None:
     planted = AuditCheck("planted", False, "3", "4")
     monkeypatch.setattr(cell_module, "audit_training", lambda subject: [planted])
-    record, _ = run_cell(small_cell())
+    record, _, _ = run_cell(small_cell())
     assert record.status == "failed"
     assert record.reason == "audit: planted: 3, not 4"
     assert record.trials == []
@@ -123,7 +123,7 @@ def test_a_failed_audit_keeps_the_cell_from_training(monkeypatch: pytest.MonkeyP
 
 def test_a_stop_is_an_interrupted_cell_with_what_it_has() -> None:
     calls = iter(range(10_000))
-    record, curves = run_cell(small_cell("budget.epochs=20"), stop=lambda: next(calls) > 300)
+    record, curves, _ = run_cell(small_cell("budget.epochs=20"), stop=lambda: next(calls) > 300)
     assert record.status == "interrupted"
     assert record.reason == "stopped before it was done"
     assert [str(t.status) for t in record.trials] == ["interrupted"]
@@ -136,13 +136,13 @@ def test_a_missing_device_is_unavailable() -> None:
     cell = small_cell("device=mps")
     if torch.backends.mps.is_available():
         pytest.skip("this machine has an MPS device")
-    record, _ = run_cell(cell)
+    record, _, _ = run_cell(cell)
     assert record.status == "unavailable"
     assert record.reason == "device mps: no MPS device on this machine"
 
 
 def test_measures_can_be_switched_off() -> None:
-    record, _ = run_cell(small_cell("measure.speed=false", "measure.memory=false"))
+    record, _, _ = run_cell(small_cell("measure.speed=false", "measure.memory=false"))
     assert record.speed is None
     assert record.memory is None
     assert record.status == "complete"
@@ -150,7 +150,7 @@ def test_measures_can_be_switched_off() -> None:
 
 @pytest.mark.parametrize("precision", ["float64", "bfloat16"])
 def test_precisions(precision: str) -> None:
-    record, _ = run_cell(small_cell(f"precision={precision}", "task=mnist5k/mlp"))
+    record, _, _ = run_cell(small_cell(f"precision={precision}", "task=mnist5k/mlp"))
     assert record.status == "complete", record.reason
     assert record.memory is not None
     assert record.memory.parameter_bytes == 101_770 * (8 if precision == "float64" else 4)
@@ -174,8 +174,8 @@ def test_the_plan_follows_the_configuration() -> None:
 def test_a_cell_on_cuda() -> None:
     if not torch.cuda.is_available():
         pytest.skip("no CUDA device")
-    record, _ = run_cell(small_cell("device=cuda", "task=mnist5k/lenet5", "optimizer=adam"))
-    again, _ = run_cell(small_cell("device=cuda", "task=mnist5k/lenet5", "optimizer=adam"))
+    record, _, _ = run_cell(small_cell("device=cuda", "task=mnist5k/lenet5", "optimizer=adam"))
+    again, _, _ = run_cell(small_cell("device=cuda", "task=mnist5k/lenet5", "optimizer=adam"))
     assert record.status == "complete", record.reason
     assert record.digest == again.digest
     assert record.implementation == "foreach"

@@ -19,7 +19,7 @@ CHEAP = ["optimizer=adam", "budget.steps=null", "measure.speed=false", "evaluati
 )
 def test_test_accuracy(model: str, lr: float, epochs: int, accuracy: float, mnist_root: str) -> None:
     cell = small_cell(*CHEAP, f"task=mnist/{model}", f"lr={lr}", f"budget.epochs={epochs}", f"data.root={mnist_root}")
-    record, _ = run_cell(cell)
+    record, _, _ = run_cell(cell)
     # The audit comes first: a cell that fails it is not trained.
     assert record.status == "complete", record.reason
     (trial,) = record.trials
