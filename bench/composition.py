@@ -27,6 +27,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from bench.config import conf_path
 from bench.errors import UsageError, nearest, unknown
+from bench.optimizers.generated import register_optimizers
 from bench.schema import Config
 
 #: Hydra 1.3 behaves like older versions unless told; 1.4 has one behaviour and warns about the argument.
@@ -42,11 +43,12 @@ COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException)
 
 @functools.cache
 def register() -> None:
-    """Register the typed schema, the devices by name, and Hydra's scratch folder. Idempotent."""
+    """Register the typed schema, devices by name, optimizers without a file, and Hydra's scratch folder. Idempotent."""
     store = ConfigStore.instance()
     store.store(name="schema", node=Config)
     for index in CUDA_INDICES:
         store.store(group="device", name=f"cuda:{index}", node={"name": f"cuda:{index}"})
+    register_optimizers(conf_path())
     # For conf/config.yaml: Hydra saves a file about every multirun, and it is not to land in the user's folder.
     os.environ[SCRATCH_VARIABLE] = _scratch()
 

@@ -18,7 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from bench import validation
 from bench.errors import UsageError
-from bench.optimizers.registry import check_optimizer, requirements
+from bench.optimizers.registry import all_arguments, check_optimizer, requirements
 from bench.optimizers.rules import ruled
 from bench.optimizers.schedules import Phases
 from bench.results.record import Axes
@@ -128,12 +128,13 @@ def resolve(composed: DictConfig) -> Cell:
     validation.check_numbers(config)
     facts = task_facts(spec, config.seed.data)
     target_metric, target = validation.check_target(config.task, facts)
-    check_optimizer(config.optimizer.target, config.optimizer.implementation, config.optimizer.arguments)
     validation.check_choices(config)
+    check_optimizer(config.optimizer, facts)
     if config.optimizer.batch_size is not None:
         config.batch_size = config.optimizer.batch_size
     batch_size = validation.check_batch_size(config.batch_size, facts)
     factor, arguments = ruled(config.optimizer, config.rule, batch_size)
+    optimizer = dataclasses.replace(config.optimizer, arguments=arguments)
     given_lrs = validation.check_lrs(config)
     seeds = validation.check_seeds(config.seeds)
     config.tracker.validate()
@@ -147,8 +148,8 @@ def resolve(composed: DictConfig) -> Cell:
         config=config,
         spec=spec,
         facts=facts,
-        optimizer=dataclasses.replace(config.optimizer, arguments=arguments),
-        requires=requirements(config.optimizer.target),
+        optimizer=optimizer,
+        requires=requirements(optimizer.target, all_arguments(optimizer)),
         id=cell_id(config, dict(spec.knobs)),
         batch_size=batch_size,
         lrs=tuple(lr * factor for lr in given_lrs),

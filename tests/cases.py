@@ -8,7 +8,8 @@ import torch
 from omegaconf import OmegaConf
 from torch import Tensor
 
-from bench.optimizers.registry import build_optimizer
+from bench.optimizers.registry import all_arguments, build, requirements
+from bench.schema import OptimizerConfig
 from bench.tasks.models import logreg, mlp
 from bench.tasks.problem import Model, Split
 from bench.tasks.task import Task
@@ -16,7 +17,7 @@ from bench.training.loop import Plan
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 
-#: conf/optimizer, by name: target, implementation, arguments, lr_log2.
+#: conf/optimizer, by name, as in the files.
 OPTIMIZERS: dict[str, dict[str, Any]] = {
     path.stem: OmegaConf.to_container(OmegaConf.load(path))  # type: ignore[misc]
     for path in sorted((CONF / "optimizer").glob("*.yaml"))
@@ -75,5 +76,18 @@ def plan_of(examples: int = 50, **changes: Any) -> Plan:
 
 def builder(name: str, implementation: str = "default") -> Callable[[list[Tensor], float], torch.optim.Optimizer]:
     """Return the function that builds an optimizer of conf/optimizer."""
-    chosen = OPTIMIZERS[name]
-    return lambda parameters, lr: build_optimizer(chosen["target"], implementation, chosen["arguments"], parameters, lr)
+    return lambda parameters, lr: build(optimizer_config(name), parameters, lr, implementation)
+
+
+def optimizer_config(name: str, **changes: Any) -> OptimizerConfig:
+    """Return an optimizer of conf/optimizer, typed; keyword arguments replace its fields."""
+    merged = OmegaConf.merge(OmegaConf.structured(OptimizerConfig), OPTIMIZERS[name], changes)
+    typed = OmegaConf.to_object(merged)
+    assert isinstance(typed, OptimizerConfig)
+    return typed
+
+
+def needs_of(name: str) -> frozenset[str]:
+    """Return what a step of an optimizer of conf/optimizer requires."""
+    chosen = optimizer_config(name)
+    return requirements(chosen.target, all_arguments(chosen))

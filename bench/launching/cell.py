@@ -19,7 +19,9 @@ from bench.errors import BenchError, DeviceUnavailable
 from bench.measure.audit import Subject, audit_data, audit_training
 from bench.measure.memory import measure_memory
 from bench.measure.speed import measure_speed
-from bench.optimizers.registry import CLOSURE, GRADIENT_GRAPH, SPARSE, build_optimizer, watch_implementation
+from bench.optimizers.build import all_arguments
+from bench.optimizers.build import build as build_configured
+from bench.optimizers.registry import CLOSURE, GRADIENT_GRAPH, SPARSE, still_at_zero, watch_implementation
 from bench.optimizers.schedules import learning_rate_factor
 from bench.results.curves import COLUMNS, empty_curves
 from bench.results.digest import cell_digest
@@ -164,10 +166,7 @@ def _run(
 
 def optimizer_builder(cell: Cell) -> Callable[[list[Tensor], float], torch.optim.Optimizer]:
     """Return the function that builds the cell's optimizer over parameters with a learning rate."""
-    optimizer = cell.optimizer
-    return lambda parameters, lr: build_optimizer(
-        optimizer.target, optimizer.implementation, optimizer.arguments, parameters, lr
-    )
+    return lambda parameters, lr: build_configured(cell.optimizer, parameters, lr)
 
 
 def trial_plan(cell: Cell) -> Plan:
@@ -253,7 +252,9 @@ def _loaded(cell: Cell, device: torch.device) -> Loaded:
 
 
 def _subject(cell: Cell, task: Task) -> Subject:
-    return Subject(task, optimizer_builder(cell), trial_plan(cell), cell.lrs[len(cell.lrs) // 2])
+    still = still_at_zero(cell.optimizer.target, all_arguments(cell.optimizer))
+    moves_at_zero = "" if still else "the optimizer takes steps whose size is not the learning rate's alone"
+    return Subject(task, optimizer_builder(cell), trial_plan(cell), cell.lrs[len(cell.lrs) // 2], moves_at_zero)
 
 
 def _named_seeds(cell: Cell, seed: int) -> tuple[int, int, int]:

@@ -1,8 +1,8 @@
 """Optimizer classes: those of the installed `torch.optim`, and any other by reference."""
 
 import inspect
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from bench.errors import UsageError, unknown
 from bench.references import load_reference
@@ -81,6 +81,11 @@ def learning_rate_argument(kind: "type[Optimizer]") -> str | None:
     if named:
         return named[0]
     return LEARNING_RATE_NAMES[0] if takes_any(kind) else None
+
+
+def learning_rate_key(group: Mapping[str, Any]) -> str | None:
+    """Return the key of a parameter group that holds its learning rate; None where it has none."""
+    return next((name for name in LEARNING_RATE_NAMES if name in group), None)
 
 
 def argument_names(kind: "type[Optimizer]") -> set[str]:

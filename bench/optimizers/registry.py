@@ -11,6 +11,7 @@ from bench.optimizers.classes import (
     IMPLEMENTATIONS,
     class_title,
     implementations,
+    learning_rate_key,
     optimizer_class,
     optimizer_classes,
 )
@@ -41,6 +42,7 @@ __all__ = [
     "check_optimizer",
     "class_title",
     "implementations",
+    "learning_rate_key",
     "optimizer_class",
     "optimizer_classes",
     "requirements",

@@ -5,7 +5,7 @@ import math
 from typing import Any
 
 from bench.errors import UsageError, unknown
-from bench.optimizers.registry import optimizer_classes
+from bench.optimizers.classes import constructor, optimizer_class
 from bench.schema import OptimizerConfig, RuleConfig
 
 RULES = ("fixed", "linear", "sqrt", "adam_sqrt", "half_life")
@@ -53,7 +53,7 @@ def _argument(optimizer: OptimizerConfig, rule: RuleConfig, name: str) -> Any:
     """Return an argument as configured, else the class's default."""
     if name in optimizer.arguments:
         return optimizer.arguments[name]
-    parameter = inspect.signature(optimizer_classes()[optimizer.target]).parameters.get(name)
+    parameter = constructor(optimizer_class(optimizer.target)).get(name)
     if parameter is None or parameter.default is inspect.Parameter.empty:
         raise UsageError(f"rule={rule.name}: {optimizer.target} has no argument {name!r} for it to move")
     return parameter.default

@@ -151,6 +151,8 @@ def train_trial(
         The trial, diverged and interrupted ones included; nothing is raised for either.
     """
     parameters = task.initialise(init_seed)
+    # Nothing of ours draws from torch's own generator, but some optimizers do.
+    torch.manual_seed(noise_seed)
     batches = batches_of(task, plan.batch_size, plan.remainder, plan.reshuffle, order_seed, noise_seed)
     stepper = Stepper(task, parameters, build(parameters, lr), batches, plan.method)
     trial = Trial(lr, seed)

@@ -13,6 +13,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from bench.optimizers.classes import learning_rate_key
 from bench.optimizers.schedules import Phases
 from bench.tasks.task import Task
 from bench.training.batches import Batches
@@ -81,7 +82,11 @@ class Stepper:
         self.seconds = 0.0
         self.gradient_evaluations = 0
         self._averages = [p.detach().clone() for p in self.parameters] if method.average is not None else None
-        self._base_lrs = [group["lr"] for group in optimizer.param_groups]
+        # Some classes call it something else, some have none: their groups move by no schedule.
+        self._rate_keys = [learning_rate_key(group) or "lr" for group in optimizer.param_groups]
+        self._base_lrs = [
+            group.get(key, 1.0) for group, key in zip(optimizer.param_groups, self._rate_keys, strict=True)
+        ]
 
     @property
     def evaluated(self) -> list[Tensor]:
@@ -133,8 +138,8 @@ class Stepper:
         method, task = self.method, self.task
         factor = method.factor(self.steps) if method.factor else 1.0
         if method.factor:
-            for group, lr in zip(self.optimizer.param_groups, self._base_lrs, strict=True):
-                group["lr"] = lr * factor
+            for group, key, lr in zip(self.optimizer.param_groups, self._rate_keys, self._base_lrs, strict=True):
+                group[key] = lr * factor
         before = [p.detach().clone() for p in self.parameters] if task.after_step else []
         if method.closure:
             self.optimizer.step(partial(self._gradients, inputs, labels))  # type: ignore[arg-type]
