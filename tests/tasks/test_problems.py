@@ -20,7 +20,7 @@ NAMES = sorted(PROBLEMS)
 
 
 @pytest.fixture(scope="module")
-def problems() -> dict[str, Problem]:
+def loaded() -> dict[str, Problem]:
     return {name: load(name) for name in NAMES}
 
 
@@ -55,8 +55,8 @@ def test_knobs_are_frozen_and_documented(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_untrained_loss_is_the_one_in_theory(name: str, problems: dict[str, Problem]) -> None:
-    problem = problems[name]
+def test_the_untrained_loss_is_the_one_in_theory(name: str, loaded: dict[str, Problem]) -> None:
+    problem = loaded[name]
     if problem.untrained is None:
         pytest.skip("theory says nothing")
     split, expected, tolerance, source = problem.untrained
@@ -66,8 +66,8 @@ def test_the_untrained_loss_is_the_one_in_theory(name: str, problems: dict[str, 
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_fresh_parameters_are_float32_and_depend_on_the_generator_alone(name: str, problems: dict[str, Problem]) -> None:
-    model = problems[name].model
+def test_fresh_parameters_are_float32_and_depend_on_the_generator_alone(name: str, loaded: dict[str, Problem]) -> None:
+    model = loaded[name].model
     first, again = (model.initialise(torch.Generator().manual_seed(7)) for _ in range(2))
     for a, b in zip(first, again, strict=True):
         assert a.dtype == torch.float32
@@ -76,17 +76,17 @@ def test_fresh_parameters_are_float32_and_depend_on_the_generator_alone(name: st
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_data_depend_on_the_data_seed_alone(name: str, problems: dict[str, Problem]) -> None:
+def test_the_data_depend_on_the_data_seed_alone(name: str, loaded: dict[str, Problem]) -> None:
     again = load(name)
     for split in ("train", "val", "test"):
-        ours, theirs = getattr(problems[name].splits, split), getattr(again.splits, split)
+        ours, theirs = getattr(loaded[name].splits, split), getattr(again.splits, split)
         assert torch.equal(ours.inputs, theirs.inputs)
         assert torch.equal(ours.labels, theirs.labels)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_one_loss_per_example_and_their_mean(name: str, problems: dict[str, Problem]) -> None:
-    problem = problems[name]
+def test_one_loss_per_example_and_their_mean(name: str, loaded: dict[str, Problem]) -> None:
+    problem = loaded[name]
     batch = training_batch(problem).to(torch.device("cpu"), torch.float64)
     parameters = fresh(problem)
     outputs = problem.model.forward([*parameters, *buffers(problem)], batch.inputs)
@@ -101,9 +101,9 @@ def test_one_loss_per_example_and_their_mean(name: str, problems: dict[str, Prob
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_gradient_is_that_of_finite_differences(name: str, problems: dict[str, Problem]) -> None:
+def test_the_gradient_is_that_of_finite_differences(name: str, loaded: dict[str, Problem]) -> None:
     """Central differences in float64 along a random direction, at a random point near the start; within 1e-5."""
-    problem = problems[name]
+    problem = loaded[name]
     batch = training_batch(problem)
     generator = torch.Generator().manual_seed(1)
 
@@ -123,8 +123,8 @@ def test_the_gradient_is_that_of_finite_differences(name: str, problems: dict[st
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_several_parameter_sets_can_be_evaluated_at_once(name: str, problems: dict[str, Problem]) -> None:
-    problem = problems[name]
+def test_several_parameter_sets_can_be_evaluated_at_once(name: str, loaded: dict[str, Problem]) -> None:
+    problem = loaded[name]
     inputs = training_batch(problem).to(torch.device("cpu"), torch.float64).inputs
     sets = [[p.detach() for p in fresh(problem, seed)] for seed in (0, 1)]
     state = buffers(problem)
@@ -135,8 +135,8 @@ def test_several_parameter_sets_can_be_evaluated_at_once(name: str, problems: di
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_what_is_drawn_of_it_fits_the_plane(name: str, problems: dict[str, Problem]) -> None:
-    problem = problems[name]
+def test_what_is_drawn_of_it_fits_the_plane(name: str, loaded: dict[str, Problem]) -> None:
+    problem = loaded[name]
     picture = problem.picture
     if picture is None:
         pytest.skip("nothing is drawn of it")
