@@ -183,5 +183,22 @@ PROBLEMS: dict[str, ProblemEntry] = {
             "bench.tasks.regression:LinearKnobs",
             "optimum by normal equations; edge of stability at 2/λmax",
         ),
+        *(
+            ProblemEntry(
+                f"playground/{name}",
+                f"TensorFlow Playground: {about}",
+                f"bench.tasks.playground:{name}",
+                f"bench.tasks.playground:{knobs}",
+                "its arithmetic weight by weight in scalars; moments of the data",
+            )
+            for name, about, knobs in (
+                ("spiral", "two spiral arms", "PlaygroundKnobs"),
+                ("circle", "a disc in a ring", "PlaygroundKnobs"),
+                ("xor", "four quadrants", "PlaygroundKnobs"),
+                ("gauss", "two clouds", "PlaygroundKnobs"),
+                ("reg_plane", "regression on a plane", "RegressionKnobs"),
+                ("reg_gauss", "regression on six cones", "RegressionKnobs"),
+            )
+        ),
     )
 }
