@@ -150,8 +150,11 @@ def playground(name: str, knobs: PlaygroundKnobs, seed: int) -> Problem:
     train = int(knobs.points * knobs.train_share / 100)
     cuts = [train, (knobs.points - train) // 2, knobs.points - train - (knobs.points - train) // 2]
     parts = list(zip(points.split(cuts), labels.split(cuts), strict=True))
+    training, validation, test = (Split(features(part, knobs.features), values.float()) for part, values in parts)
     splits = Splits(
-        *(Split(features(part, knobs.features), values.float()) for part, values in parts),
+        training,
+        validation,
+        test,
         # Both arms of a spiral begin at the origin.
         distinct=name != "spiral" or knobs.noise > 0,
     )

@@ -1,4 +1,4 @@
-"""The TensorFlow Playground's network, loss, regularisation and defaults, against arithmetic worked weight by weight."""
+"""The TensorFlow Playground: network, loss, regularisation and defaults, against arithmetic weight by weight."""
 
 import math
 from collections.abc import Sequence

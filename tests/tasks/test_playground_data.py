@@ -106,7 +106,7 @@ def test_circle_noise_flips_labels_and_leaves_points(noise: float) -> None:
 def test_xor_moments() -> None:
     points, labels = over_seeds("xor", 0)
     size = points.abs()
-    assert 0.3 <= size.min()
+    assert size.min() >= 0.3
     assert size.max() <= 5.3
     assert size.mean().item() == pytest.approx(2.8, abs=0.04)
     assert size.std().item() == pytest.approx(5 / math.sqrt(12), rel=0.02)
