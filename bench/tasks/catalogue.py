@@ -37,14 +37,21 @@ class NetworkEntry:
     Attributes:
         name: Name in configs.
         about: One line for people.
-        builder: "module:function" that returns a `bench.tasks.problem.Model` for a shape and a number of classes.
+        builder: "module:function" that returns a `bench.tasks.problem.Model` for a shape, a number of classes and, of a
+            network that has some, its knobs.
         known_answer: What proves it right.
+        knobs: "module:Class" of the knobs of this network; "" for none.
+        inputs: The `inputs` knob that its tasks are configured with: how its source scales pixels.
+        untrained_tolerance: How far from ln C its untrained loss may lie, nats.
     """
 
     name: str
     about: str
     builder: str
     known_answer: str
+    knobs: str = ""
+    inputs: str = "standardised"
+    untrained_tolerance: float = 0.25
 
 
 @dataclass(frozen=True)
@@ -77,7 +84,7 @@ DATA_SETS: dict[str, DataSetEntry] = {
             10_000,
             10,
             (1, 28, 28),
-            "bench.tasks.mnist:load_mnist",
+            "bench.tasks.torchvision_sets:load_mnist",
             "MNIST files or download",
         ),
         DataSetEntry(
@@ -88,8 +95,63 @@ DATA_SETS: dict[str, DataSetEntry] = {
             500,
             10,
             (1, 28, 28),
-            "bench.tasks.mnist:load_mnist5k",
+            "bench.tasks.mnist5k:load_mnist5k",
             "nothing",
+        ),
+        DataSetEntry(
+            "fashion_mnist",
+            "Fashion-MNIST: 60 000 training images of clothes split 55 000 / 5 000 by seed, test = t10k",
+            55_000,
+            5_000,
+            10_000,
+            10,
+            (1, 28, 28),
+            "bench.tasks.torchvision_sets:load_fashion_mnist",
+            "Fashion-MNIST files or download",
+        ),
+        DataSetEntry(
+            "kmnist",
+            "KMNIST: 60 000 training images of cursive Japanese split 55 000 / 5 000 by seed, test = t10k",
+            55_000,
+            5_000,
+            10_000,
+            10,
+            (1, 28, 28),
+            "bench.tasks.torchvision_sets:load_kmnist",
+            "KMNIST files or download",
+        ),
+        DataSetEntry(
+            "emnist",
+            "EMNIST balanced, upright: 112 800 training letters and digits split 102 800 / 10 000 by seed",
+            102_800,
+            10_000,
+            18_800,
+            47,
+            (1, 28, 28),
+            "bench.tasks.torchvision_sets:load_emnist",
+            "EMNIST files or download",
+        ),
+        DataSetEntry(
+            "qmnist",
+            "QMNIST: 60 000 training digits split 55 000 / 5 000 by seed, test = the 10 000 that match MNIST's",
+            55_000,
+            5_000,
+            10_000,
+            10,
+            (1, 28, 28),
+            "bench.tasks.torchvision_sets:load_qmnist",
+            "QMNIST files or download",
+        ),
+        DataSetEntry(
+            "usps",
+            "USPS: 7 291 training digits of 16 × 16 pixels split 6 291 / 1 000 by seed, test = its 2 007",
+            6_291,
+            1_000,
+            2_007,
+            10,
+            (1, 16, 16),
+            "bench.tasks.torchvision_sets:load_usps",
+            "USPS files or download",
         ),
     )
 }
@@ -106,6 +168,36 @@ NETWORKS: dict[str, NetworkEntry] = {
             "two 5×5 convolutions with max-pooling, 120-84-10, ReLU",
             "bench.tasks.models:lenet5",
             "torch.nn, values and gradients",
+        ),
+        NetworkEntry(
+            "mlp_deepobs",
+            "1000-500-100, ReLU, truncated normal initialisation (DeepOBS)",
+            "bench.tasks.models:mlp_deepobs",
+            "torch.nn, values and gradients; moments of the initialisation",
+            inputs="unit",
+        ),
+        NetworkEntry(
+            "2c2d",
+            "two 5×5 convolutions with max-pooling, 1024, ReLU, truncated normal initialisation (DeepOBS)",
+            "bench.tasks.models:two_c_two_d",
+            "torch.nn, values and gradients; 3 274 634 parameters",
+            inputs="unit",
+            # A wide initialisation: it starts up to .14 above ln C, and up to .62 where its pixels are standardised
+            # (six init seeds on mnist5k).
+            untrained_tolerance=1.0,
+        ),
+        NetworkEntry(
+            "f1",
+            "five hidden layers of 512 with batch normalisation, ReLU (F1 of Keskar et al.)",
+            "bench.tasks.models:f1",
+            "torch.nn, values, gradients and running statistics; ghost batch norm = micro-batches",
+            knobs="bench.tasks.batch_norm:BatchNormKnobs",
+        ),
+        NetworkEntry(
+            "simple_cnn",
+            "the layers of 2c2d, torch's initialisation (Simple CNN of Shallue et al.)",
+            "bench.tasks.models:simple_cnn",
+            "torch.nn, values and gradients; 3 274 634 parameters",
         ),
     )
 }

@@ -2,10 +2,10 @@
 
 import math
 
-from bench.tasks.catalogue import DATA_SETS
-from bench.tasks.images import ImageKnobs, RawSplits, scaled, turned
+from bench.tasks.catalogue import DATA_SETS, NETWORKS
+from bench.tasks.images import RawSplits, scaled, turned
 from bench.tasks.problem import CROSS_ENTROPY, Problem, Untrained
-from bench.tasks.registry import TaskSpec, build_network
+from bench.tasks.registry import TaskSpec, build_network, image_knobs
 
 
 def image_problem(spec: TaskSpec, raw: RawSplits, seed: int) -> Problem:
@@ -18,9 +18,10 @@ def image_problem(spec: TaskSpec, raw: RawSplits, seed: int) -> Problem:
         raw: The loaded data set.
         seed: Data seed of the knobs that draw.
     """
-    entry, knobs = DATA_SETS[spec.data], ImageKnobs(**dict(spec.knobs))
-    model = build_network(spec.model, spec.data)
-    tolerance = 1e-5 if model.uniform_at_start else 0.25
+    entry = DATA_SETS[spec.data]
+    knobs, of_network = image_knobs(spec.model, dict(spec.knobs))
+    model = build_network(spec.model, spec.data, of_network)
+    tolerance = 1e-5 if model.uniform_at_start else NETWORKS[spec.model].untrained_tolerance
     return Problem(
         splits=scaled(turned(raw, knobs, entry.classes, seed), knobs.inputs),
         model=model,

@@ -1,19 +1,25 @@
 """Networks for images, as functions of their parameters.
 
-Initialisation follows the layers of `torch.nn`, drawn from a generator of its own so that it depends on the init seed
-alone.
+Initialisation follows the layers of `torch.nn` unless a network's source has its own, drawn from a generator of its own
+so that it depends on the init seed alone.
 """
 
+import functools
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
+from bench.tasks.batch_norm import BatchNormKnobs, batch_norm, training_batch_norm
 from bench.tasks.problem import Model
 
 Shape = tuple[int, int, int]
+
+#: Hidden layers of f1 and their width.
+F1_LAYERS, F1_WIDTH = 5, 512
 
 
 def logreg(shape: Shape, classes: int) -> Model:
@@ -72,6 +78,119 @@ def lenet5(shape: Shape, classes: int) -> Model:
     return Model("lenet5", initialise, forward)
 
 
+def mlp_deepobs(shape: Shape, classes: int) -> Model:
+    """The multilayer perceptron of DeepOBS (arXiv 1903.05499): 1000-500-100-classes, ReLU.
+
+    Weights from a normal distribution of σ .03 cut at 2σ, biases zero; its pixels are 0 … 1 (`inputs: unit`).
+    """
+    widths = (math.prod(shape), 1000, 500, 100, classes)
+
+    def initialise(generator: Generator) -> list[Tensor]:
+        parameters = []
+        for inputs, outputs in itertools.pairwise(widths):
+            parameters += [truncated_normal((outputs, inputs), 0.03, generator), torch.zeros(outputs)]
+        return parameters
+
+    def forward(parameters: Sequence[Tensor], inputs: Tensor) -> Tensor:
+        w1, b1, w2, b2, w3, b3, w4, b4 = parameters
+        hidden = F.linear(inputs.flatten(1), w1, b1).relu()
+        hidden = F.linear(F.linear(hidden, w2, b2).relu(), w3, b3).relu()
+        return F.linear(hidden, w4, b4)
+
+    return Model("mlp_deepobs", initialise, forward)
+
+
+def two_c_two_d(shape: Shape, classes: int) -> Model:
+    """The 2c2d network of DeepOBS (arXiv 1903.05499): two 5×5 convolutions with max-pooling, 1024-classes, ReLU.
+
+    Weights from a normal distribution of σ .05 cut at 2σ, biases .05; its pixels are 0 … 1 (`inputs: unit`).
+    """
+
+    def initialise(generator: Generator) -> list[Tensor]:
+        parameters = []
+        for weight in _conv_shapes(shape, classes):
+            parameters += [truncated_normal(weight, 0.05, generator), torch.full(weight[:1], 0.05)]
+        return parameters
+
+    return Model("2c2d", initialise, _conv_forward)
+
+
+def simple_cnn(shape: Shape, classes: int) -> Model:
+    """The layers of "Simple CNN" in Shallue et al. (arXiv 1811.03600), which are those of 2c2d.
+
+    Two 5×5 convolutions of 32 and 64 filters, each with max-pooling, then 1024-classes, ReLU; no dropout. Unlike 2c2d
+    it is initialised as `torch.nn` does.
+    """
+    shapes = _conv_shapes(shape, classes)
+
+    def initialise(generator: Generator) -> list[Tensor]:
+        (f1, c1, size, _), (f2, c2, _, _), (hidden, flat), _ = shapes
+        return [
+            *convolution(c1, f1, size, generator),
+            *convolution(c2, f2, size, generator),
+            *linear(flat, hidden, generator),
+            *linear(hidden, classes, generator),
+        ]
+
+    return Model("simple_cnn", initialise, _conv_forward)
+
+
+def _conv_shapes(shape: Shape, classes: int) -> list[tuple[int, ...]]:
+    """Return the weight shapes of 2c2d and simple_cnn."""
+    channels, height, width = shape
+    flat = 64 * -(-height // 4) * -(-width // 4)
+    return [(32, channels, 5, 5), (64, 32, 5, 5), (1024, flat), (classes, 1024)]
+
+
+def _conv_forward(parameters: Sequence[Tensor], inputs: Tensor) -> Tensor:
+    w1, b1, w2, b2, w3, b3, w4, b4 = parameters
+    # Both pad as TensorFlow's SAME does, so an odd edge is pooled too. ReLU after pooling: see lenet5.
+    features = F.max_pool2d(F.conv2d(inputs, w1, b1, padding=2), 2, ceil_mode=True).relu()
+    features = F.max_pool2d(F.conv2d(features, w2, b2, padding=2), 2, ceil_mode=True).relu()
+    return F.linear(F.linear(features.flatten(1), w3, b3).relu(), w4, b4)
+
+
+def f1(shape: Shape, classes: int, knobs: BatchNormKnobs | None = None) -> Model:
+    """F1 of Keskar et al. (arXiv 1609.04836): five hidden layers of 512 units, each linear, batch norm, ReLU.
+
+    Parameters: weight, bias, scale, shift of each hidden layer, then weight and bias. Buffers: running mean and
+    variance of each hidden layer.
+
+    Args:
+        shape: Channels × height × width.
+        classes: Number of classes.
+        knobs: Ghost batch normalisation; None for the defaults.
+    """
+    chunk = (knobs or BatchNormKnobs()).ghost_batch
+    widths = (math.prod(shape), *[F1_WIDTH] * F1_LAYERS)
+
+    def initialise(generator: Generator) -> list[Tensor]:
+        parameters = []
+        for inputs, outputs in itertools.pairwise(widths):
+            parameters += [*linear(inputs, outputs, generator), torch.ones(outputs), torch.zeros(outputs)]
+        return [*parameters, *linear(F1_WIDTH, classes, generator)]
+
+    def buffers() -> list[Tensor]:
+        return [statistic for _ in range(F1_LAYERS) for statistic in (torch.zeros(F1_WIDTH), torch.ones(F1_WIDTH))]
+
+    def run(weights: Sequence[Tensor], inputs: Tensor, normalise: Callable[..., Tensor]) -> Tensor:
+        *layers, weight, bias = weights[: 4 * F1_LAYERS + 2]
+        statistics = weights[4 * F1_LAYERS + 2 :]
+        hidden = inputs.flatten(1)
+        for layer in range(F1_LAYERS):
+            w, b, *affine = layers[4 * layer : 4 * layer + 4]
+            hidden = normalise(F.linear(hidden, w, b), *affine, *statistics[2 * layer : 2 * layer + 2]).relu()
+        return F.linear(hidden, weight, bias)
+
+    def forward(weights: Sequence[Tensor], inputs: Tensor) -> Tensor:
+        return run(weights, inputs, batch_norm)
+
+    def training_forward(weights: Sequence[Tensor], inputs: Tensor) -> Tensor:
+        return run(weights, inputs, functools.partial(training_batch_norm, chunk=chunk))
+
+    return Model("f1", initialise, forward, buffers=buffers, training_forward=training_forward)
+
+
 def linear(inputs: int, outputs: int, generator: Generator) -> list[Tensor]:
     """Draw weight (outputs × inputs) and bias (outputs) as `torch.nn.Linear` does: U(−1/√inputs, 1/√inputs)."""
     bound = 1 / math.sqrt(inputs)
@@ -88,3 +207,13 @@ def convolution(inputs: int, outputs: int, size: int, generator: Generator) -> l
         torch.empty(outputs, inputs, size, size).uniform_(-bound, bound, generator=generator),
         torch.empty(outputs).uniform_(-bound, bound, generator=generator),
     ]
+
+
+def truncated_normal(shape: tuple[int, ...], std: float, generator: Generator) -> Tensor:
+    """Draw from a normal distribution of mean 0 cut at two standard deviations, as TensorFlow's `truncated_normal`.
+
+    `std` is that of the uncut distribution; what is drawn has 0.8796 of it.
+    """
+    drawn = torch.empty(shape)
+    torch.nn.init.trunc_normal_(drawn, 0.0, std, -2 * std, 2 * std, generator=generator)
+    return drawn

@@ -17,7 +17,7 @@ from bench.tasks.catalogue import DATA_SETS, NETWORKS, PROBLEMS
 from bench.tasks.knobs import parse_knobs, plain_knobs
 
 if TYPE_CHECKING:
-    from bench.tasks.images import RawSplits
+    from bench.tasks.images import ImageKnobs, RawSplits
     from bench.tasks.problem import Model, Problem
 
 
@@ -102,20 +102,21 @@ def task_spec(
         raise unknown("data set or problem (task.data)", data, [*DATA_SETS, *PROBLEMS])
     if model not in NETWORKS:
         raise unknown("model (task.model)", model, NETWORKS)
-    parsed = parse_knobs(resolve_reference("bench.tasks.images:ImageKnobs"), knobs)
-    subset = parsed.subset
+    of_images, of_network = image_knobs(model, knobs)
+    subset = of_images.subset
     if subset is not None and subset > DATA_SETS[data].train:
         raise UsageError(
             f"task.knobs.subset={subset}: the training split of {data} has only {DATA_SETS[data].train} examples"
         )
-    return TaskSpec(name, data, model, "", _turned(parsed)), plain_knobs(parsed)
+    both = [of_images, of_network] if of_network else [of_images]
+    plain = {name: value for turned in both for name, value in plain_knobs(turned).items()}
+    return TaskSpec(name, data, model, "", _turned(*both)), plain
 
 
-def _turned(knobs: Any) -> tuple[tuple[str, Any], ...]:
-    """Return the knobs that are not at their defaults."""
-    fields = sorted(dataclasses.fields(knobs), key=lambda field: field.name)
-    values = ((field.name, getattr(knobs, field.name), field.default) for field in fields)
-    return tuple((name, value) for name, value, default in values if value != default)
+def _turned(*knobs: Any) -> tuple[tuple[str, Any], ...]:
+    """Return the knobs that are not at their defaults, by name."""
+    fields = ((field, getattr(turned, field.name)) for turned in knobs for field in dataclasses.fields(turned))
+    return tuple(sorted((field.name, value) for field, value in fields if value != field.default))
 
 
 @functools.lru_cache(maxsize=64)
@@ -130,7 +131,8 @@ def task_facts(spec: TaskSpec, seed: int = 0) -> TaskFacts:
         UsageError: A user's own task cannot be imported or is not what a task has to be.
     """
     if spec.data in DATA_SETS:
-        entry, model = DATA_SETS[spec.data], build_network(spec.model, spec.data)
+        entry = DATA_SETS[spec.data]
+        model = build_network(spec.model, spec.data, image_knobs(spec.model, dict(spec.knobs))[1])
         train = dict(spec.knobs).get("subset") or entry.train
         return TaskFacts(
             spec.data, spec.model, train, entry.val, entry.test, entry.classes, True, _shapes(model), _sparse(model)
@@ -180,11 +182,51 @@ def load_images(data: str, root: str, download: bool, seed: int) -> "RawSplits":
     return loader(root, download, seed)
 
 
-def build_network(model: str, data: str) -> "Model":
-    """Build a registered network for the images and classes of a registered data set."""
-    entry = DATA_SETS[data]
-    builder: Callable[[tuple[int, int, int], int], Model] = resolve_reference(NETWORKS[model].builder)
-    return builder(entry.shape, entry.classes)
+def image_knobs(model: str, given: Mapping[str, Any]) -> tuple["ImageKnobs", Any]:
+    """Build the knobs of an image task.
+
+    Args:
+        model: Registered network.
+        given: Name → value as configured.
+
+    Returns:
+        The knobs that every image task has, and those of the network; None where it has none.
+
+    Raises:
+        UsageError: A knob that neither has, or a value out of range.
+    """
+    everywhere: type[ImageKnobs] = resolve_reference("bench.tasks.images:ImageKnobs")
+    common, own = _knob_names("bench.tasks.images:ImageKnobs"), _knob_names(NETWORKS[model].knobs)
+    for name in given:
+        if name not in (*common, *own):
+            others = [network for network, entry in NETWORKS.items() if name in _knob_names(entry.knobs)]
+            if others:
+                raise UsageError(f"task.knobs.{name}={given[name]}: {model} has no such knob, only {', '.join(others)}")
+            raise unknown("knob (task.knobs)", name, [*common, *own])
+    of_images = parse_knobs(everywhere, {name: given[name] for name in common if name in given})
+    if not own:
+        return of_images, None
+    of_network = {name: given[name] for name in own if name in given}
+    return of_images, parse_knobs(resolve_reference(NETWORKS[model].knobs), of_network)
+
+
+def _knob_names(reference: str) -> list[str]:
+    return [field.name for field in dataclasses.fields(resolve_reference(reference))] if reference else []
+
+
+def build_network(model: str, data: str, knobs: Any = None) -> "Model":
+    """Build a registered network for the images and classes of a registered data set.
+
+    Args:
+        model: Registered network.
+        data: Registered data set.
+        knobs: The network's knobs; None for their defaults.
+    """
+    entry, network = DATA_SETS[data], NETWORKS[model]
+    builder: Callable[..., Model] = resolve_reference(network.builder)
+    if not network.knobs:
+        return builder(entry.shape, entry.classes)
+    return builder(entry.shape, entry.classes, knobs or resolve_reference(network.knobs)())
 
 
 def load_problem(spec: TaskSpec, root: str, download: bool, seed: int) -> "Problem":
