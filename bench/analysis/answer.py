@@ -4,11 +4,14 @@ from collections.abc import Callable
 from typing import Any
 
 from bench.analysis import words
+from bench.analysis.measures import Accuracy, Measure
 
 Row = dict[str, Any]
 
 
-def short_answer(rows: list[Row], batch: Callable[[float], str], target: str) -> tuple[str, str, str]:
+def short_answer(
+    rows: list[Row], batch: Callable[[float], str], target: str, measure: Measure | None = None
+) -> tuple[str, str, str]:
     """Put the verdicts of one setting together.
 
     A part of which the verdict is inconclusive is no reason for or against; it is named as not settled.
@@ -17,6 +20,7 @@ def short_answer(rows: list[Row], batch: Callable[[float], str], target: str) ->
         rows: Rows of `bench.analysis.findings.findings`.
         batch: Writes a batch size.
         target: The target in words.
+        measure: What the setting is judged by; accuracy unless given.
 
     Returns:
         The answer in a word or two, the reasons in a sentence, and what is not settled in a sentence (or
@@ -37,7 +41,7 @@ def short_answer(rows: list[Row], batch: Callable[[float], str], target: str) ->
         unsettled.append("which batch reaches the target first")
     for topic, unit in (("epochs", "epochs"), ("equal steps", "steps")):
         if "supported" in verdicts[topic]:
-            against.append(_against_accuracy(by_topic[topic], unit))
+            against.append(_against_result(by_topic[topic], unit, measure or Accuracy()))
         elif "inconclusive" in verdicts[topic]:
             unsettled.append(f"which generalises better at equal {unit}")
     tail = f"Not settled by this sweep: {words.listing(unsettled)}." if unsettled else ""
@@ -57,9 +61,7 @@ def _praise(rows: list[Row]) -> str:
 
 
 def _span(rows: list[Row]) -> str:
-    effects = sorted(float(row["effect"]) for row in rows)
-    low, high = (words.number(effect, 2) for effect in (effects[0], effects[-1]))
-    return f"{low} times" if low == high else f"{low} to {high} times"
+    return f"{words.span(sorted(float(row['effect']) for row in rows))} times"
 
 
 def _against_time(rows: list[Row], batch: Callable[[float], str], target: str) -> str:
@@ -68,13 +70,14 @@ def _against_time(rows: list[Row], batch: Callable[[float], str], target: str) -
     return f"{named} reached {target} first{_who(lost, rows)}"
 
 
-def _against_accuracy(rows: list[Row], unit: str) -> str:
+def _against_result(rows: list[Row], unit: str, measure: Measure) -> str:
     worse = [row for row in rows if row["verdict"] == "supported"]
-    points = sorted(-100 * float(row["effect"]) for row in worse)
-    low, high = (words.number(value, 2) for value in (points[0], points[-1]))
-    span = low if low == high else f"{low} to {high}"
-    who = _who(worse, rows)
-    return f"at equal {unit} the largest ends {span} points of test accuracy below the smallest{who}"
+    by_unit = {
+        scale: [float(row["effect"]) for row in worse if row.get("effect_unit", "fraction") == scale]
+        for scale in sorted({str(row.get("effect_unit", "fraction")) for row in worse})
+    }
+    ends = words.listing([measure.behind(effects, scale) for scale, effects in by_unit.items()])
+    return f"at equal {unit} the largest ends {ends}{_who(worse, rows)}"
 
 
 def _who(some: list[Row], everyone: list[Row]) -> str:

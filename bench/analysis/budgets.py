@@ -57,12 +57,13 @@ def cuts(data: Study) -> pd.DataFrame:
 
     Cells that are not complete are left out: a grid of which a part is missing has no best learning rate.
     A trial that diverged before the cut is kept and marked: its accuracies are those of the untrained model
-    (0 where that was not evaluated), its losses infinite. One that was interrupted before the cut is marked
-    missing.
+    (0 where that was not evaluated; none where the task has no accuracy), its losses infinite. One that was
+    interrupted before the cut is marked missing.
 
     Returns:
         Columns `TRIAL`, `budget`, `budget_value` (nan for `end`), `diverged`, `missing`, `step`, `epoch`,
-        `examples`, `train_seconds`, `METRICS`: one row per trial and budget.
+        `examples`, `train_seconds`, `METRICS`, `measure`, `test_examples` (both as in `Study.cells`): one row per
+        trial and budget.
     """
     trials = data.complete_trials()
     limits = common_budgets(trials)
@@ -82,9 +83,11 @@ def cuts(data: Study) -> pd.DataFrame:
         frames.append(_cut(data.evaluations, frame, limit[frame.index], budget))
     table = pd.concat(frames, ignore_index=True)
     levels = untrained_levels(data.evaluations, data.cells)
+    table = table.merge(data.cells[["cell", "measure", "test_examples"]], on="cell", how="left")
     for metric in METRICS:
-        failed = table["task"].map(levels[metric]).fillna(0.0) if metric.endswith("accuracy") else np.inf
-        table[metric] = table[metric].mask(table["diverged"], failed)
+        untrained = table["task"].map(levels[metric])
+        untrained = untrained.mask(untrained.isna() & (table["measure"] == "accuracy"), 0.0)
+        table[metric] = table[metric].mask(table["diverged"], untrained if metric.endswith("accuracy") else np.inf)
     return table.drop(columns=["cell", "status"]).sort_values(["budget", *TRIAL], ignore_index=True)
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from bench.analysis import words
+from bench.analysis.measures import Measure
 from bench.analysis.words import listing
 
 Formatter = Callable[[float], str]
@@ -42,20 +43,21 @@ def trend(label: str, batches: Sequence[str], values: Sequence[float], form: For
     return f"{label} {verb} {ends}"
 
 
-def by_rule(rows: pd.DataFrame, column: str, what: str, batches: Sequence[str]) -> str:
+def by_rule(rows: pd.DataFrame, column: str, what: str, batches: Sequence[str], form: Formatter) -> str:
     """Describe a panel with one line per learning-rate rule.
 
     Args:
         rows: Columns `batch_size`, `rule`, `outside`, `column`: one optimizer and budget, ascending batch
             sizes.
-        column: The quantity, a fraction.
+        column: The quantity.
         what: Its name.
         batches: Names of the batch sizes of `rows`, ascending.
+        form: Writes a value with its unit.
     """
     clauses, lost = [], []
     for rule, group in rows.groupby("rule", sort=False):
         values = group.sort_values("batch_size")[column].astype(float).tolist()
-        clauses.append(trend(f"{rule}", batches, values, words.percent))
+        clauses.append(trend(f"{rule}", batches, values, form))
         if outside := int(group["outside"].sum()):
             lost.append(f"{rule} {outside}")
     tail = f" Points outside the learning-rate grid: {listing(lost)}." if lost else ""
@@ -97,23 +99,24 @@ def by_optimizer(rows: pd.DataFrame, column: str, what: str, form: Formatter, na
     return f"{what} against batch size: {'; '.join(clauses)}."
 
 
-def curves(rows: pd.DataFrame, axis: str, name: Callable[[int], str]) -> str:
+def curves(rows: pd.DataFrame, axis: str, name: Callable[[int], str], measure: Measure) -> str:
     """Describe learning curves by where each ends.
 
     Args:
-        rows: Columns `batch_size`, `val_accuracy`, and the axis: one optimizer.
+        rows: Columns `batch_size`, the measure on validation data, and the axis: one optimizer.
         axis: "epoch", "step" or "train_seconds".
         name: Writes a batch size.
+        measure: What the setting is judged by.
     """
     unit = {"epoch": "epochs", "step": "steps", "train_seconds": "seconds"}[axis]
     clauses = []
     for size, group in rows.groupby("batch_size"):
         last = group.iloc[-1]
         clauses.append(
-            f"batch {name(int(str(size)))} ends at {words.percent(last['val_accuracy'])} "
+            f"batch {name(int(str(size)))} ends at {measure.value(last[measure.column('val')])} "
             f"after {words.number(last[axis])} {unit}"
         )
-    return f"Validation accuracy against {unit}: {'; '.join(clauses)}."
+    return f"{words.capital(measure.of('val'))} against {unit}: {'; '.join(clauses)}."
 
 
 def divergence(rows: pd.DataFrame, name: Callable[[int], str]) -> str:
@@ -132,20 +135,22 @@ def divergence(rows: pd.DataFrame, name: Callable[[int], str]) -> str:
     return f"{lost} of {trials} trials diverged: {'; '.join(clauses)}."
 
 
-def trade_off(rows: pd.DataFrame, name: Callable[[int], str]) -> str:
-    """Describe test accuracy against training time along the batch sizes.
+def trade_off(rows: pd.DataFrame, name: Callable[[int], str], measure: Measure) -> str:
+    """Describe the test result against training time along the batch sizes.
 
     Args:
-        rows: Columns `optimizer`, `batch_size`, `train_seconds`, `test_accuracy`, ascending batch sizes.
+        rows: Columns `optimizer`, `batch_size`, `train_seconds`, and the measure on test data, ascending batch sizes.
         name: Writes a batch size.
+        measure: What the setting is judged by.
     """
+    column = measure.column("test")
     clauses = []
     for optimizer, group in rows.groupby("optimizer"):
         first, last = group.iloc[0], group.iloc[-1]
         clauses.append(
-            f"{optimizer} goes from {words.percent(first['test_accuracy'])} in "
+            f"{optimizer} goes from {measure.value(first[column])} in "
             f"{words.seconds(first['train_seconds'])} "
-            f"at batch {name(first['batch_size'])} to {words.percent(last['test_accuracy'])} in "
+            f"at batch {name(first['batch_size'])} to {measure.value(last[column])} in "
             f"{words.seconds(last['train_seconds'])} at batch {name(last['batch_size'])}"
         )
-    return f"Test accuracy against training time at equal epochs: {'; '.join(clauses)}."
+    return f"{words.capital(measure.of('test'))} against training time at equal epochs: {'; '.join(clauses)}."

@@ -6,8 +6,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from bench.analysis import words
 from bench.analysis.comparisons import STEPS_MARGIN, TIME_MARGIN
 from bench.analysis.intervals import mean_interval, verdict
+from bench.analysis.measures import MEASURES, Accuracy
 from bench.analysis.study import CONDITION, records, select
 
 MEMORY_MARGIN = 0.01
@@ -39,9 +41,9 @@ def findings(
 
     Returns:
         Columns `CONDITION`, `topic` (speed, steps, time, epochs, equal steps, memory), `claim`, `verdict`,
-        `batch_from`, `batch_to`, `value_from`, `value_to` with `unit`, `effect` with `lo`, `hi` and
-        `effect_unit` ("ratio" or "fraction"), `lo_wide`, `hi_wide` (also over test examples), `n` (seeds),
-        `budget_value`, `note`, `source` (the CSV table the numbers stand in).
+        `batch_from`, `batch_to`, `value_from`, `value_to` with `unit`, `effect` with `lo`, `hi` and `effect_unit`
+        ("ratio", "fraction" of accuracy, or "loss" for a difference of losses), `lo_wide`, `hi_wide` (also over test
+        examples), `n` (seeds), `budget_value`, `note`, `source` (the CSV table the numbers stand in).
     """
     rows: list[dict[str, Any]] = []
     for row in records(speeds):
@@ -141,22 +143,24 @@ def _target(keys: dict[str, str], group: pd.DataFrame, seeds: pd.DataFrame, meas
 
 
 def _generalisation(row: dict[str, Any]) -> dict[str, Any]:
+    measure = MEASURES[row["measure"]]
+    # Of a log ratio a reader wants the ratio.
+    by_ratio = row["unit"] == "log ratio"
+    effects = {"effect": row["difference"]} | {name: row[name] for name in ("lo", "hi", "lo_wide", "hi_wide")}
+    lost = [] if measure is Accuracy else [("largest", row["diverged_large"]), ("smallest", row["diverged_small"])]
     return {
         "topic": "epochs" if row["budget"] == "epochs" else "equal steps",
-        "claim": f"the largest batch generalises worse than the smallest at equal {row['budget']}, re-tuned",
+        "claim": f"the largest batch {measure.worse} at equal {row['budget']}, re-tuned",
         "verdict": row["verdict"],
         "batch_from": row["batch_small"],
         "batch_to": row["batch_large"],
-        "value_from": row["accuracy_small"],
-        "value_to": row["accuracy_large"],
-        "unit": "test accuracy, fraction",
-        "effect": row["difference"],
-        "lo": row["lo"],
-        "hi": row["hi"],
-        "lo_wide": row["lo_wide"],
-        "hi_wide": row["hi_wide"],
-        "effect_unit": "fraction",
+        "value_from": row["value_small"],
+        "value_to": row["value_large"],
+        "unit": measure.unit,
+        **{name: math.exp(value) if by_ratio else value for name, value in effects.items()},
+        "effect_unit": "ratio" if by_ratio else row["unit"],
         "n": row["n"],
         "budget_value": row["budget_value"],
+        "note": words.listing([f"{count} diverged at the {end} batch" for end, count in lost if count]),
         "source": "largest-against-smallest.csv",
     }

@@ -9,7 +9,8 @@ import pandas as pd
 
 from bench.analysis import words
 from bench.analysis.answer import short_answer
-from bench.analysis.study import SETTING, examples_in_test, select
+from bench.analysis.measures import MEASURES, Measure, measure_of
+from bench.analysis.study import SETTING, select
 
 Row = dict[str, Any]
 
@@ -75,7 +76,7 @@ def headlines(findings: pd.DataFrame, cells: pd.DataFrame) -> list[Headline]:
 
     Args:
         findings: As `bench.analysis.findings.findings` returns.
-        cells: Columns `SETTING`, `batch_size`, `full_batch`, `target_metric`, `target`.
+        cells: As in `bench.analysis.study.Study`.
     """
     answers = []
     for key in cells[SETTING].drop_duplicates().sort_values(SETTING).itertuples(index=False):
@@ -85,28 +86,29 @@ def headlines(findings: pd.DataFrame, cells: pd.DataFrame) -> list[Headline]:
             {str(name): value for name, value in row.items()} for row in select(findings, **setting).to_dict("records")
         ]
         full = {int(size) for size in here.loc[here["full_batch"].astype(bool), "batch_size"]}
-        speaker = _Speaker(setting, full, _target_text(here))
+        speaker = _Speaker(measure_of(here), full, target_text(here))
         statements = [statement for topic in TOPICS if (statement := speaker.statement(topic, rows))]
-        answer = short_answer(rows, speaker.batch, speaker.target)
+        answer = short_answer(rows, speaker.batch, speaker.target, speaker.measure)
         answers.append(Headline(setting, *answer, tuple(statements)))
     return answers
 
 
-def _target_text(cells: pd.DataFrame) -> str:
-    """Return the target in words: "90 % validation accuracy"."""
+def target_text(cells: pd.DataFrame) -> str:
+    """Return the target of a setting in words: "90 % validation accuracy".
+
+    Args:
+        cells: Columns `target_metric`, `target`.
+    """
     known = cells[cells["target"].notna()]
     if known.empty:
         return "the target"
-    metric, target = str(known["target_metric"].iloc[0]), float(known["target"].iloc[0])
-    split = "validation" if metric.startswith("val") else metric.split("_")[0]
-    if metric.endswith("accuracy"):
-        return f"{words.number(100 * target)} % {split} accuracy"
-    return f"{split} loss {words.number(target)}"
+    split, _, name = str(known["target_metric"].iloc[0]).partition("_")
+    return MEASURES[name]().target(split, float(known["target"].iloc[0])) if name in MEASURES else "the target"
 
 
 @dataclass(frozen=True)
 class _Speaker:
-    setting: dict[str, str]
+    measure: Measure
     full: set[int]
     target: str
 
@@ -190,28 +192,31 @@ class _Speaker:
 
     def generalisation(self, row: Row) -> str:
         unit = "epochs" if row["topic"] == "epochs" else "steps"
-        digits = 2 if examples_in_test(self.setting["task"]) == 10_000 else 1
-        n_test = examples_in_test(self.setting["task"])
+        measure, scale = self.measure, str(row["effect_unit"])
         wide = (
-            f"; {words.points_interval(row['lo_wide'], row['hi_wide'], digits)} if the "
-            f"{words.count(n_test)} test "
+            f"; {measure.interval(row['lo_wide'], row['hi_wide'], scale)} if the "
+            f"{words.count(measure.test_examples)} test "
             "examples count as a sample too"
-            if n_test
+            if measure.test_examples and scale == "fraction"
             else ""
         )
+        note = f" ({row['note']})" if row["note"] else ""
         meaning = {
             "supported": "larger is worse",
             "refuted": "larger is better",
             "equivalent": "no difference that matters",
             "inconclusive": "this does not settle which is better",
         }[str(row["verdict"])]
+        after = f"After {words.number(row['budget_value'])} {unit}, {measure.of('test')}"
+        if not row["n"]:
+            return f"{after} has no finite value to compare{note}: {meaning}."
         return (
-            f"After {words.number(row['budget_value'])} {unit}, test accuracy is "
-            f"{words.percent(row['value_to'], digits)} at {self.batch(row['batch_to'])} and "
-            f"{words.percent(row['value_from'], digits)} at {self.batch(row['batch_from'])}: "
-            f"{words.percentage_points(row['effect'], digits)} "
-            f"{words.points_interval(row['lo'], row['hi'], digits)} over {round(row['n'])} "
-            f"seeds{wide}: {meaning}."
+            f"{after} is "
+            f"{measure.value(row['value_to'])} at {self.batch(row['batch_to'])} and "
+            f"{measure.value(row['value_from'])} at {self.batch(row['batch_from'])}: "
+            f"{measure.effect(row['effect'], scale)} "
+            f"{measure.interval(row['lo'], row['hi'], scale)} over {words.plural(row['n'], 'seed')}"
+            f"{note}{wide}: {meaning}."
         )
 
     def memory(self, row: Row) -> str:
@@ -225,10 +230,9 @@ class _Speaker:
     def together(self, topic: str, rows: list[Row]) -> str:
         if topic == "time":
             return self._time_together(rows)
-        low = min(rows, key=lambda row: float(row["effect"]))
-        high = max(rows, key=lambda row: float(row["effect"]))
         if topic in ("epochs", "equal steps"):
-            return self._generalisation_together(rows, low, high)
+            return self._generalisation_together(rows)
+        low, high = _ends(rows)
         ends = [f"{words.ratio(row['effect'])} ({row['optimizer']})" for row in (low, high)]
         span = " to ".join(ends)
         if topic == "speed":
@@ -252,8 +256,7 @@ class _Speaker:
             parts.append(f"The fastest way to {self.target} was {words.listing(best)}.")
         slower = [row for row in lost if math.isfinite(row["effect"])]
         if len(slower) > 1:
-            low = min(slower, key=lambda row: float(row["effect"]))
-            high = max(slower, key=lambda row: float(row["effect"]))
+            low, high = _ends(slower)
             parts.append(
                 f"The largest took {words.ratio(low['effect'])} ({low['optimizer']}) to "
                 f"{words.ratio(high['effect'])} "
@@ -265,7 +268,7 @@ class _Speaker:
             parts.append(f"With {words.listing(never)} the largest batch never got there.")
         return " ".join(parts)
 
-    def _generalisation_together(self, rows: list[Row], low: Row, high: Row) -> str:
+    def _generalisation_together(self, rows: list[Row]) -> str:
         unit = "epochs" if rows[0]["topic"] == "epochs" else "steps"
         tally = words.listing(
             [
@@ -279,8 +282,19 @@ class _Speaker:
                 if (names := [str(row["optimizer"]) for row in rows if row["verdict"] == verdict])
             ]
         )
-        return (
-            f"At equal {unit}, the largest batch's test accuracy differs from the smallest's by "
-            f"{words.percentage_points(low['effect'])} ({low['optimizer']}) to "
-            f"{words.percentage_points(high['effect'])} ({high['optimizer']}): {tally}."
-        )
+        units = [scale for scale in ("fraction", "ratio", "loss") if any(row["effect_unit"] == scale for row in rows)]
+        spans = []
+        for scale in units:
+            finite = [row for row in rows if row["effect_unit"] == scale and math.isfinite(row["effect"])]
+            if finite:
+                low, high = (
+                    f"{self.measure.effect(row['effect'], scale)} ({row['optimizer']})" for row in _ends(finite)
+                )
+                spans.append(self.measure.apart(low, high))
+        what = words.listing(spans) or f"no {self.measure.of('test')} is finite at both ends"
+        return f"At equal {unit}, {what}: {tally}."
+
+
+def _ends(rows: list[Row]) -> tuple[Row, Row]:
+    """Return the rows with the least and the greatest effect."""
+    return min(rows, key=lambda row: float(row["effect"])), max(rows, key=lambda row: float(row["effect"]))

@@ -5,6 +5,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
+from bench.analysis.measures import direction, values
 from bench.analysis.study import CONDITION, POINT, Study
 
 
@@ -29,8 +30,8 @@ def divergence_map(data: Study, choices: pd.DataFrame) -> pd.DataFrame:
         choices: As `bench.analysis.rules.retuned` returns; those at the runs' own end are marked.
 
     Returns:
-        Columns `POINT`, `lr`, `trials`, `diverged`, `interrupted`, `val_accuracy` (mean of the trials that
-        did not diverge, at the last evaluation; nan where all did), `best` (the re-tuned learning rate).
+        Columns `POINT`, `lr`, `trials`, `diverged`, `interrupted`, `val_accuracy`, `val_loss` (means of the trials
+        that did not diverge, at the last evaluation; nan where all did), `best` (the re-tuned learning rate).
     """
     trials = data.trials
     survived = trials["status"] != "diverged"
@@ -39,6 +40,7 @@ def divergence_map(data: Study, choices: pd.DataFrame) -> pd.DataFrame:
             diverged=~survived,
             interrupted=trials["status"] == "interrupted",
             val_accuracy=trials["val_accuracy"].astype(float).where(survived),
+            val_loss=trials["val_loss"].astype(float).where(survived),
         )
         .groupby([*POINT, "lr"], as_index=False)
         .agg(
@@ -46,6 +48,7 @@ def divergence_map(data: Study, choices: pd.DataFrame) -> pd.DataFrame:
             diverged=("diverged", "sum"),
             interrupted=("interrupted", "sum"),
             val_accuracy=("val_accuracy", "mean"),
+            val_loss=("val_loss", "mean"),
         )
     )
     best = choices.loc[(choices["budget"] == "end") & ~choices["all_diverged"], [*POINT, "lr"]].assign(best=True)
@@ -63,13 +66,13 @@ def learning_curves(data: Study, choices: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         Columns `POINT`, `lr`, `step`, `epoch`, `examples`, `train_seconds` (mean over seeds), `seeds`, and
-        `train_loss`, `val_accuracy`, `test_accuracy`, each the mean over seeds with `_least` and `_most`.
-        Only steps at which all seeds that started were still running are averaged.
+        `train_loss`, `val_accuracy`, `test_accuracy`, `val_loss`, `test_loss`, each the mean over seeds with `_least`
+        and `_most`. Only steps at which all seeds that started were still running are averaged.
     """
     chosen = choices.loc[(choices["budget"] == "end") & ~choices["all_diverged"], [*POINT, "lr"]]
     named = chosen.merge(data.cells[[*POINT, "cell"]], on=POINT)
     rows = data.evaluations.merge(named, on=["cell", "lr"])
-    metrics = ["train_loss", "val_accuracy", "test_accuracy"]
+    metrics = ["train_loss", "val_accuracy", "test_accuracy", "val_loss", "test_loss"]
     aggregated = {"epoch": ("epoch", "mean"), "examples": ("examples", "mean")}
     aggregated |= {"train_seconds": ("train_seconds", "mean"), "seeds": ("seed", "size")}
     for metric in metrics:
@@ -105,8 +108,9 @@ def batch_summary(
         `gap`, `n`, `n_diverged`, `lr`, `edge`, `steps_to_target`, `examples_to_target`, `seconds_to_target`
         (medians; nan where never reached), `reached`, `seeds` (of the seconds), `examples_per_second`,
         `peak_mib`, `step_mib`, `activation_mib`, `most_accurate`, `fewest_steps`, `fewest_examples`, `fewest_seconds`,
-        `highest_throughput` (the best of its condition, by the point estimate): one row per cell, also for
-        those that failed.
+        `highest_throughput` (the best of its condition, by the point estimate; `most_accurate` by the task's own
+        measure, so the lowest loss where that is it), `test_loss`, `test_loss_lo`, `test_loss_hi` (of the trials that
+        did not diverge): one row per cell, also for those that failed.
     """
     tuned = means[(means["rule"] == "re-tuned") & (means["budget"] == "epochs")]
     columns = [
@@ -119,6 +123,7 @@ def batch_summary(
         "lr",
         "edge",
     ]
+    losses = ["test_loss", "test_loss_lo", "test_loss_hi"]
     table = data.cells[[*POINT, "full_batch", "status"]].merge(tuned[[*POINT, *columns]], on=POINT, how="left")
     for measure in ("steps", "examples", "seconds"):
         rows = targets[targets["measure"] == measure]
@@ -129,7 +134,13 @@ def batch_summary(
     table = table.merge(counts, on=POINT, how="left")
     table = table.merge(speeds[[*POINT, "examples_per_second"]], on=POINT, how="left")
     table = table.merge(memories[[*POINT, "peak_mib", "step_mib", "activation_mib"]], on=POINT, how="left")
-    table["most_accurate"] = _is_best(table, "test_accuracy", "max")
+    table = table.merge(tuned[[*POINT, *losses]], on=POINT, how="left")
+    judged = table.merge(data.cells[[*POINT, "measure"]], on=POINT, how="left")
+    # The mean loss of the trials that survived would flatter a batch size of which some diverged.
+    flattered = (judged["measure"] == "loss") & (judged["n_diverged"] > 0)
+    table["most_accurate"] = _is_best(
+        table.assign(goodness_=(direction(judged) * values(judged, "test")).mask(flattered)), "goodness_", "max"
+    )
     for name in ("steps_to_target", "examples_to_target", "seconds_to_target"):
         table[f"fewest_{name.split('_')[0]}"] = _is_best(table, name, "min")
     table["highest_throughput"] = _is_best(table, "examples_per_second", "max")

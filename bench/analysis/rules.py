@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 
 from bench.analysis.intervals import t_factors
+from bench.analysis.measures import direction, values
 from bench.analysis.study import CONDITION, METRICS, POINT
 
 RULES = ("re-tuned", "fixed", "linear", "sqrt")
@@ -22,14 +23,19 @@ def learning_rate_scores(cuts: pd.DataFrame) -> pd.DataFrame:
         cuts: As `bench.analysis.budgets.cuts` returns.
 
     Returns:
-        Columns `POINT`, `budget`, `lr`, `val_accuracy`, `val_loss` (means over seeds; diverged trials count
-        with the accuracy of the untrained model and an infinite loss), `seeds`, `diverged` (numbers of
-        trials).
+        Columns `POINT`, `measure`, `budget`, `lr`, `val_accuracy`, `val_loss` (means over seeds; diverged trials
+        count with the accuracy of the untrained model and an infinite loss, so one of them makes the mean loss
+        infinite), `survivors_loss` (mean of the finite validation losses), `seeds`, `diverged` (numbers of trials).
     """
     counted = cuts[~cuts["missing"]]
-    return counted.groupby([*POINT, "budget", "lr"], as_index=False).agg(
+    loss = counted["val_loss"].astype(float)
+    # A model whose training loss is still finite can have none on validation data; it is no better than diverged.
+    judged = loss.mask(loss.isna() & (counted["measure"] == "loss"), np.inf)
+    counted = counted.assign(val_loss=judged, survivors_=loss.where(np.isfinite(loss)))
+    return counted.groupby([*POINT, "measure", "budget", "lr"], as_index=False).agg(
         val_accuracy=("val_accuracy", "mean"),
         val_loss=("val_loss", "mean"),
+        survivors_loss=("survivors_", "mean"),
         seeds=("seed", "size"),
         diverged=("diverged", "sum"),
     )
@@ -38,29 +44,35 @@ def learning_rate_scores(cuts: pd.DataFrame) -> pd.DataFrame:
 def retuned(scores: pd.DataFrame) -> pd.DataFrame:
     """Choose the best learning rate of every point and budget, on validation data alone.
 
-    The highest mean validation accuracy wins (lowest mean validation loss where a task has no accuracy); ties
-    go to the lower validation loss, then to the smaller rate. Rates with fewer seeds than others of the cell
-    have no say, unless they all diverged alike.
+    The highest mean validation accuracy wins, and ties go to the lower validation loss, then to the smaller rate.
+    For a task judged by its loss the lowest mean validation loss wins. A rate of which a seed diverged has an
+    infinite one; where every rate has, the one with the fewest diverged seeds wins, then the lowest mean of the
+    others, then the smaller rate. Rates with fewer seeds than others of the cell have no say, unless they all
+    diverged alike.
 
     Args:
         scores: As `learning_rate_scores` returns.
 
     Returns:
-        Columns `POINT`, `budget`, `lr`, `lr_lo`, `lr_hi` (ends of the cell's grid), `edge` (the choice is one
-        of them, and the grid has more than one), `all_diverged`, `val_accuracy`, `val_loss`.
+        Columns `POINT`, `measure`, `budget`, `lr`, `lr_lo`, `lr_hi` (ends of the cell's grid), `edge` (the choice is
+        one of them, and the grid has more than one), `all_diverged`, `val_accuracy`, `val_loss`.
 
     Source: re-tuning per batch size, Shallue et al., arXiv 1811.03600.
     """
     key = [*POINT, "budget"]
     grid = scores.groupby(key, as_index=False).agg(lr_lo=("lr", "min"), lr_hi=("lr", "max"), seeds_=("seeds", "max"))
     table = scores.merge(grid, on=key)
-    table = table[table["seeds"] == table["seeds_"]].sort_values(
-        [*key, "val_accuracy", "val_loss", "lr"], ascending=[True] * len(key) + [False, True, True]
-    )
+    table = table[table["seeds"] == table["seeds_"]]
+    by_loss = table["measure"] == "loss"
+    table = table.assign(
+        first_=-direction(table) * values(table, "val"),
+        second_=table["val_loss"].mask(by_loss, table["diverged"].astype(float)),
+        third_=table["survivors_loss"].where(by_loss, 0.0),
+    ).sort_values([*key, "first_", "second_", "third_", "lr"])
     best = table.drop_duplicates(key).copy()
     best["edge"] = ((best["lr"] == best["lr_lo"]) | (best["lr"] == best["lr_hi"])) & (best["lr_lo"] < best["lr_hi"])
     best["all_diverged"] = best["diverged"] == best["seeds"]
-    columns = [*key, "lr", "lr_lo", "lr_hi", "edge", "all_diverged", "val_accuracy", "val_loss"]
+    columns = [*POINT, "measure", "budget", "lr", "lr_lo", "lr_hi", "edge", "all_diverged", "val_accuracy", "val_loss"]
     return best[columns].reset_index(drop=True)
 
 
@@ -141,14 +153,16 @@ def seed_outcomes(cuts: pd.DataFrame, rates: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         Columns `POINT`, `budget`, `budget_value`, `rule`, `lr`, `seed`, `diverged`, `step`, `epoch`,
-        `examples`, `train_seconds`, `METRICS`, `gap` (training minus test accuracy; nan for a diverged trial,
-        which has learned nothing to generalise). Rules outside the grid have no row.
+        `examples`, `train_seconds`, `METRICS`, `gap` (training minus test accuracy, or test minus training loss
+        where the task is judged by its loss: positive where training results are better; nan for a diverged trial,
+        which has learned nothing to generalise), `measure`, `test_examples`. Rules outside the grid have no row.
     """
     asked = rates.loc[~rates["outside"], [*POINT, "budget", "rule", "lr"]]
     table = asked.merge(cuts[~cuts["missing"]], on=[*POINT, "budget", "lr"])
-    table["gap"] = (table["train_accuracy"] - table["test_accuracy"]).mask(table["diverged"])
+    ahead = direction(table) * (values(table, "train") - values(table, "test"))
+    table["gap"] = ahead.mask(table["diverged"])
     columns = [*POINT, "budget", "budget_value", "rule", "lr", "seed", "diverged", "step", "epoch"]
-    columns += ["examples", "train_seconds", *METRICS, "gap"]
+    columns += ["examples", "train_seconds", *METRICS, "gap", "measure", "test_examples"]
     return table[columns].sort_values([*POINT, "budget", "rule", "seed"], ignore_index=True)
 
 
@@ -162,8 +176,9 @@ def rule_outcomes(outcomes: pd.DataFrame, rates: pd.DataFrame) -> pd.DataFrame:
     Returns:
         Columns `POINT`, `budget`, `rule`, `reference`, `lr_wanted`, `lr`, `outside`, `edge`, `n` (seeds),
         `n_diverged`, `budget_value`, `step`, `epoch`, `train_seconds` (means at the cut), and for
-        `test_accuracy`, `train_accuracy`, `val_accuracy`, `test_loss`, `gap` the mean with `_lo` and `_hi`. A
-        rule outside the grid keeps its row, without numbers.
+        `test_accuracy`, `train_accuracy`, `val_accuracy`, `test_loss`, `gap`, `train_loss`, `val_loss` the mean with
+        `_lo` and `_hi`. Means of losses and of gaps are over the trials that have a finite one: `n_diverged` says how
+        many have not. A rule outside the grid keeps its row, without numbers.
     """
     key = [*POINT, "budget", "rule"]
     grouped = outcomes.groupby(key)
@@ -175,7 +190,7 @@ def rule_outcomes(outcomes: pd.DataFrame, rates: pd.DataFrame) -> pd.DataFrame:
         epoch=("epoch", "mean"),
         train_seconds=("train_seconds", "mean"),
     )
-    for name in ("test_accuracy", "train_accuracy", "val_accuracy", "test_loss", "gap"):
+    for name in ("test_accuracy", "train_accuracy", "val_accuracy", "test_loss", "gap", "train_loss", "val_loss"):
         finite = outcomes[name].where(np.isfinite(outcomes[name]))
         by_rule = finite.groupby([outcomes[column] for column in key])
         mean, sd, count = by_rule.mean(), by_rule.std(), by_rule.count()

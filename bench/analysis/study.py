@@ -8,6 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from bench.analysis.measures import measure_names
+
 #: What is held fixed while the batch size varies.
 CONDITION = ["task", "model", "optimizer", "device", "precision"]
 #: A condition without the optimizer: what a reader compares optimizers within.
@@ -19,16 +21,14 @@ TRIAL = [*POINT, "lr", "seed"]
 
 METRICS = ["train_loss", "train_accuracy", "val_loss", "val_accuracy", "test_loss", "test_accuracy"]
 
-#: How many examples the splits of a named data set hold: train, validation, test.
-SPLITS = {"mnist5k": (4000, 500, 500), "mnist": (55_000, 5_000, 10_000)}
-
 
 @dataclass(frozen=True)
 class Study:
     """What the analysis works on.
 
     Attributes:
-        cells: The exported cells table, one row per `POINT`.
+        cells: The exported cells table, one row per `POINT`, with `measure`: "accuracy" or "loss", what the task is
+            judged by (`bench.analysis.measures`).
         trials: The exported trials of these cells.
         evaluations: One row per trial and evaluation: `cell`, `lr`, `seed`, `step`, `epoch`, `examples`,
             `train_seconds`, `METRICS`; sorted by the first four.
@@ -53,11 +53,14 @@ def study(cells: pd.DataFrame, trials: pd.DataFrame, curves: pd.DataFrame) -> St
     one with the most trials stands for it, and of equals the one with the smallest id.
 
     Args:
-        cells: Columns `bench.results.tables.CELL_COLUMNS`.
+        cells: Columns `bench.results.tables.CELL_COLUMNS`; exports of earlier versions have fewer.
         trials: Columns `bench.results.tables.TRIAL_COLUMNS`.
         curves: Columns `bench.results.tables.CURVE_COLUMNS`.
     """
+    if "test_examples" not in cells:
+        cells = cells.assign(test_examples=np.nan)
     cells, trials = _typed(cells), _typed(trials)
+    cells["measure"] = cells["task"].map(measure_names(cells, curves)).astype(object)
     ranked = cells.assign(
         complete_=(cells["status"] == "complete").astype(int),
         trials_=cells["cell"].map(trials.groupby("cell").size()).fillna(0),
@@ -87,6 +90,7 @@ _TEXTS = [
     "target_metric",
     "reason",
     "digest",
+    "measure",
 ]
 
 
@@ -167,9 +171,3 @@ def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
 def data_set(task: str) -> str:
     """Return the data set of a task's name: what stands before the slash."""
     return task.split("/")[0]
-
-
-def examples_in_test(task: str) -> int | None:
-    """Return how many examples the task's test split holds, None where that is not known."""
-    splits = SPLITS.get(data_set(task))
-    return splits[2] if splits else None

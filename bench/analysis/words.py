@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 
 def number(value: float, digits: int = 3) -> str:
-    """Write a number with so many significant digits, thousands as k, M, G: 0.0123, 4.56, 12.3k.
+    """Write a number with so many significant digits, thousands as k, M, G: 0.0123, 4.56, 12.3k, 1.5·10⁻⁹.
 
     Args:
         value: Any number; nan and infinities are written "–".
@@ -17,6 +17,10 @@ def number(value: float, digits: int = 3) -> str:
         return "0"
     rounded = float(f"{value:.{digits - 1}e}")
     size = abs(rounded)
+    if size < 1e-6 or size >= 1e13:
+        mantissa, exponent = f"{rounded:.{digits - 1}e}".replace("-", "−", int(rounded < 0)).split("e")
+        mantissa = mantissa.rstrip("0").rstrip(".") if "." in mantissa else mantissa
+        return f"{mantissa}·10{_power(int(exponent))}"
     for limit, unit in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
         if size >= limit:
             return f"{_plain(rounded / limit if unit != 'k' else rounded / 1e3, digits)}{unit}"
@@ -34,6 +38,11 @@ def _plain(value: float, digits: int) -> str:
 def count(value: float) -> str:
     """Write a whole number with thousands set apart: 4 000."""
     return "–" if not math.isfinite(value) else f"{round(value):,}".replace(",", " ")
+
+
+def plural(value: float, name: str) -> str:
+    """Write how many there are of something: 1 seed, 3 seeds."""
+    return f"{count(value)} {name}{'' if value == 1 else 's'}"
 
 
 def percent(fraction: float, digits: int = 1) -> str:
@@ -77,9 +86,20 @@ def mebibytes(value: float) -> str:
     return f"{number(value / 1024)} GiB"
 
 
-def ratio(value: float) -> str:
+def ratio(value: float, digits: int = 3) -> str:
     """Write how many times as much: ×12.3."""
-    return f"×{number(value)}" if math.isfinite(value) else "–"
+    return f"×{number(value, digits)}" if math.isfinite(value) else "–"
+
+
+def signed(value: float, digits: int = 3) -> str:
+    """Write a difference, always signed: +0.0123."""
+    return f"+{number(value, digits)}" if math.isfinite(value) and value > 0 else number(value, digits)
+
+
+def span(ascending: Sequence[float]) -> str:
+    """Write the ends of ascending values: 1.2 to 3.4, or one number where they look the same."""
+    low, high = (number(value, 2) for value in (ascending[0], ascending[-1]))
+    return low if low == high else f"{low} to {high}"
 
 
 def batch_name(batch_size: float, full_batch: bool = False) -> str:
@@ -101,7 +121,16 @@ def learning_rate(value: float) -> str:
     exponent = math.log2(value)
     if exponent != round(exponent):
         return number(value)
-    return "2" + str(round(exponent)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+    return f"2{_power(round(exponent))}"
+
+
+def _power(exponent: int) -> str:
+    return str(exponent).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+
+
+def capital(text: str) -> str:
+    """Write a text with a capital first letter."""
+    return text[:1].upper() + text[1:]
 
 
 def listing(items: Sequence[str]) -> str:

@@ -4,12 +4,14 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedFormatter, FixedLocator, FuncFormatter, LogLocator, NullLocator
 
 from bench.analysis import words
+from bench.analysis.measures import Measure
 from bench.report.style import DASHES, INK, MARKERS, PAPER, SERIES
 
 Array = npt.NDArray[np.float64]
@@ -92,6 +94,52 @@ def accuracy_axis(axes: Axes, label: str, low: float, high: float) -> None:
     axes.yaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{round(100 * value, 2):g}"))
     axes.set_ylabel(label)
+
+
+def measure_axis(axes: Axes, measure: Measure, split: str, low: float, high: float) -> None:
+    """Set up the vertical axis for a task's own measure: `accuracy_axis` or `loss_axis`.
+
+    Args:
+        axes: Axes to set up, with everything drawn.
+        measure: What the task is judged by.
+        split: "train", "val" or "test".
+        low: Smallest value to be seen.
+        high: Largest value to be seen.
+    """
+    if measure.name == "accuracy":
+        accuracy_axis(axes, measure.axis(split), low, high)
+    else:
+        loss_axis(axes, measure.axis(split), low, high)
+
+
+def loss_axis(axes: Axes, label: str, low: float, high: float) -> None:
+    """Make the vertical axis of losses logarithmic where all are positive, else linear.
+
+    Args:
+        axes: Axes to set up.
+        label: What the losses are.
+        low: Smallest loss to be seen.
+        high: Largest loss to be seen.
+    """
+    if low > 0:
+        pad = max((high / low) ** 0.06, 1.02)
+        axes.set_yscale("log")
+        axes.set_ylim(low / pad, high * pad)
+    else:
+        pad = 0.06 * (high - low) or 1.0
+        axes.set_ylim(low - pad, high + pad)
+    number_axis(axes, label, log=low > 0)
+
+
+def shade(measure: Measure, values: pd.DataFrame) -> pd.DataFrame:
+    """Return what a colour map is to show of values of a measure: greater is better, spread as on its axis."""
+    if measure.name == "accuracy":
+        goodness = -np.log10(np.maximum(1 - values.to_numpy(dtype=float), 1e-4))
+    else:
+        goodness = -values.to_numpy(dtype=float)
+        if np.nanmax(goodness, initial=-np.inf) < 0:
+            goodness = -np.log10(-goodness)
+    return pd.DataFrame(goodness, index=values.index, columns=values.columns)
 
 
 def _to_error_scale(accuracy: Array) -> Array:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,8 +82,15 @@ def _page(sources: Sources, results: Results) -> Page:
             plots: list[Plot] = [plot for make in makers if (plot := make(scene))]
             if plots:
                 parts.append(Part(scene, tuple(plots)))
-        sections.append(Section(name, title, short, tuple(parts)))
+        sections.append(Section(name, _named(title, scenes), _named(short, scenes), tuple(parts)))
     return Page(sources, results, tuple(scenes), tuple(sections))
+
+
+def _named(title: str, scenes: Sequence[Scene]) -> str:
+    """Put the measure of the settings into a heading that speaks of accuracy."""
+    names = {scene.measure.name for scene in scenes}
+    name = names.pop() if len(names) == 1 else "result"
+    return title.replace("accuracy", name).replace("Accuracy", name.capitalize())
 
 
 def _whole_tables(sources: Sources, exported: Tables, results: Results) -> dict[str, pd.DataFrame]:

@@ -9,14 +9,15 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from bench.analysis import descriptions, words
+from bench.analysis.measures import Measure
 from bench.analysis.study import records
 from bench.report.axes import (
-    accuracy_axis,
     batch_axis,
     dodge,
     guide,
     hollow_rings,
     legend,
+    measure_axis,
     never_band,
     number_axis,
 )
@@ -255,9 +256,11 @@ def _cost_panel(
 
 
 def trade_off(scene: Scene) -> Plot | None:
-    """Draw test accuracy against training seconds at equal epochs, the batch size along the path."""
+    """Draw the test result against training seconds at equal epochs, the batch size along the path."""
+    measure = scene.measure
+    column = measure.column("test")
     rows = scene.rows(scene.results.rule_outcomes, rule="re-tuned", budget="epochs")
-    rows = rows[rows["test_accuracy"].notna() & (rows["train_seconds"] > 0)].sort_values(["optimizer", "batch_size"])
+    rows = rows[rows[column].notna() & (rows["train_seconds"] > 0)].sort_values(["optimizer", "batch_size"])
     if rows.empty:
         return None
     panels = [
@@ -267,8 +270,9 @@ def trade_off(scene: Scene) -> Plot | None:
     ]
     caption = (
         "Each mark is a batch size at its re-tuned learning rate after equal epochs: mean over seeds of training "
-        "seconds (no evaluation in it) and of test accuracy, bars the 95 % t interval of the mean, cut at the "
-        "frame. Up and left is better. Seconds compare within this report only."
+        f"seconds (no evaluation in it) and of {measure.of('test')}, bars the 95 % t interval of the mean, cut at the "
+        f"frame. {'Up' if measure.direction > 0 else 'Down'} and left is better. Seconds compare within this report "
+        "only."
     )
     columns = [
         "optimizer",
@@ -276,14 +280,21 @@ def trade_off(scene: Scene) -> Plot | None:
         "lr",
         "n",
         "train_seconds",
-        "test_accuracy",
-        "test_accuracy_lo",
-        "test_accuracy_hi",
+        *([] if measure.name == "accuracy" else ["n_diverged"]),
+        column,
+        f"{column}_lo",
+        f"{column}_hi",
     ]
-    return Plot(scene.name("trade-off"), "Accuracy against time", caption, tuple(panels), tidy(rows, columns))
+    return Plot(scene.name("trade-off"), _trade_off_title(measure), caption, tuple(panels), tidy(rows, columns))
+
+
+def _trade_off_title(measure: Measure) -> str:
+    return f"{words.capital(measure.name)} against time"
 
 
 def _trade_off_panel(scene: Scene, rows: pd.DataFrame, group: list[str], number: int) -> Panel:
+    measure = scene.measure
+    column = measure.column("test")
     with figure_style():
         figure = canvas(height=3.9)
         axes = figure.add_subplot()
@@ -295,17 +306,17 @@ def _trade_off_panel(scene: Scene, rows: pd.DataFrame, group: list[str], number:
             x = list(line["train_seconds"].astype(float))
             axes.vlines(
                 x,
-                line["test_accuracy_lo"],
-                line["test_accuracy_hi"],
+                line[f"{column}_lo"],
+                line[f"{column}_hi"],
                 color=SERIES[index],
                 linewidth=1,
                 alpha=0.6,
             )
-            _line(axes, x, line["test_accuracy"], index)
+            _line(axes, x, line[column], index)
             for row in records(line):
                 size = int(row["batch_size"])
                 text = words.short_batch(size, size in scene.full)
-                labels.append((float(row["train_seconds"]), float(row["test_accuracy"]), text, index))
+                labels.append((float(row["train_seconds"]), float(row[column]), text, index))
         axes.set_xscale("log")
         axes.margins(x=0.09)
         axes.xaxis.set_major_locator(LogLocator(base=10, subs=(1.0, 2.0, 5.0), numticks=8))
@@ -313,13 +324,13 @@ def _trade_off_panel(scene: Scene, rows: pd.DataFrame, group: list[str], number:
         axes.xaxis.set_minor_locator(NullLocator())
         axes.set_xlabel("training seconds")
         # Framed by the means: with few seeds a single interval can be as long as the whole scale, and is cut.
-        shown = rows["test_accuracy"].to_numpy(dtype=float)
-        accuracy_axis(axes, "test accuracy (%)", float(shown.min()), float(shown.max()))
+        shown = rows[column].to_numpy(dtype=float)
+        measure_axis(axes, measure, "test", float(shown.min()), float(shown.max()))
         legend(figure, group, columns=3)
         figure.draw_without_rendering()
         _place_labels(axes, labels)
-        alt = descriptions.trade_off(rows, scene.batch)
-        return scene.panel(figure, scene.name("trade-off", number or ""), "Accuracy against time", alt)
+        alt = descriptions.trade_off(rows, scene.batch, measure)
+        return scene.panel(figure, scene.name("trade-off", number or ""), _trade_off_title(measure), alt)
 
 
 def _place_labels(axes: Axes, labels: list[tuple[float, float, str, int]]) -> None:

@@ -8,16 +8,19 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import FixedFormatter, FixedLocator, FuncFormatter, NullLocator
 
 from bench.analysis import descriptions, words
+from bench.analysis.measures import Measure
 from bench.analysis.rules import RULES
 from bench.analysis.study import records
 from bench.report.axes import (
-    accuracy_axis,
     batch_axis,
     dodge,
     guide,
     hollow_rings,
     legend,
+    measure_axis,
+    number_axis,
     percent_axis,
+    shade,
     spread,
 )
 from bench.report.plot import Panel, Plot, Scene, tidy
@@ -31,16 +34,17 @@ CURVE_AXES = {"epoch": "epochs", "step": "steps", "train_seconds": "training sec
 
 
 def accuracy(scene: Scene) -> Plot | None:
-    """Draw test accuracy against batch size under each learning-rate rule."""
-    return _by_rule(scene, "accuracy-by-rule", "test_accuracy", "Test accuracy", "test accuracy (%)")
+    """Draw the test result against batch size under each learning-rate rule."""
+    measure = scene.measure
+    return _by_rule(scene, f"{measure.name}-by-rule", measure.column("test"), words.capital(measure.of("test")))
 
 
 def gap(scene: Scene) -> Plot | None:
-    """Draw the generalisation gap (training minus test accuracy) against batch size under each rule."""
-    return _by_rule(scene, "gap-by-rule", "gap", "Generalisation gap", "training − test accuracy (pp)")
+    """Draw the generalisation gap (how far training results are ahead of test results) under each rule."""
+    return _by_rule(scene, "gap-by-rule", "gap", "Generalisation gap")
 
 
-def _by_rule(scene: Scene, name: str, column: str, title: str, label: str) -> Plot | None:
+def _by_rule(scene: Scene, name: str, column: str, title: str) -> Plot | None:
     means, seeds = scene.rows(scene.results.rule_outcomes), scene.rows(scene.results.seed_outcomes)
     shown = means[means["budget"].isin(list(SHOWN_BUDGETS)) & means[column].notna()]
     if shown.empty:
@@ -51,7 +55,7 @@ def _by_rule(scene: Scene, name: str, column: str, title: str, label: str) -> Pl
         panel
         for optimizer in scene.optimizers
         for budget in SHOWN_BUDGETS
-        if (panel := _rule_panel(scene, name, column, title, label, optimizer, budget, limits))
+        if (panel := _rule_panel(scene, name, column, title, optimizer, budget, limits))
     ]
     columns = [
         "optimizer",
@@ -76,15 +80,20 @@ def _by_rule(scene: Scene, name: str, column: str, title: str, label: str) -> Pl
         "batch of at least "
         "16), snapped to the octave grid; a rule is not drawn where it asks for a rate more than "
         "half an octave outside "
-        "the grid. Diverged trials count with the accuracy of the untrained model"
-        + ("." if column == "test_accuracy" else " and have no gap.")
+        f"the grid. {scene.measure.diverged}" + (" and have no gap." if column == "gap" else ".")
     )
     return Plot(scene.name(name), title, caption, tuple(panels), tidy(means, columns))
 
 
-def _padded(low: float, high: float) -> tuple[float, float]:
-    pad = max(0.06 * (high - low), 0.004)
-    return low - pad, high + pad
+def _gap_axis(axes: Axes, measure: Measure, low: float, high: float) -> None:
+    if measure.name == "accuracy":
+        pad = max(0.06 * (high - low), 0.004)
+        axes.set_ylim(low - pad, high + pad)
+        percent_axis(axes, measure.gap_label)
+    else:
+        pad = 0.06 * (high - low) or 1.0
+        axes.set_ylim(low - pad, high + pad)
+        number_axis(axes, measure.gap_label, log=False)
 
 
 def _rule_panel(
@@ -92,7 +101,6 @@ def _rule_panel(
     name: str,
     column: str,
     title: str,
-    label: str,
     optimizer: str,
     budget: str,
     limits: tuple[float, float],
@@ -104,6 +112,7 @@ def _rule_panel(
     sizes = sorted({int(size) for size in means["batch_size"]})
     at = words.number(float(means["budget_value"].dropna().iloc[0]))
     heading = f"{optimizer}, {SHOWN_BUDGETS[budget]} ({at})"
+    measure = scene.measure
     with figure_style():
         figure = canvas()
         axes = figure.add_subplot()
@@ -112,10 +121,9 @@ def _rule_panel(
             dots = seeds[(seeds["rule"] == rule) & np.isfinite(seeds[column])]
             _series(axes, line, dots, column, index)
         if column == "gap":
-            axes.set_ylim(*_padded(*limits))
-            percent_axis(axes, label)
+            _gap_axis(axes, measure, *limits)
         else:
-            accuracy_axis(axes, label, *limits)
+            measure_axis(axes, measure, "test", *limits)
         batch_axis(axes, sizes, scene.full)
         axes.set_title(heading)
         legend(figure, RULES)
@@ -124,6 +132,7 @@ def _rule_panel(
             column,
             f"{title} of {heading}",
             [scene.batch(s) for s in sizes],
+            measure.gap if column == "gap" else measure.value,
         )
         return scene.panel(figure, scene.name(name, optimizer, budget), heading, alt)
 
@@ -205,7 +214,7 @@ def best_rates(scene: Scene) -> Plot | None:
                 scene.panel(figure, scene.name("best-learning-rate", number or ""), "Best learning rate", alt)
             )
     caption = (
-        "The learning rate with the best mean validation accuracy at equal epochs. Rings: at the "
+        f"The learning rate with the best mean {scene.measure.of('val')} at equal epochs. Rings: at the "
         "edge of the grid. The grey "
         "guides rise as the linear and the sqrt rule would."
     )
@@ -230,9 +239,9 @@ def _octave_axis(axes: Axes) -> None:
 
 
 def learning_curves(scene: Scene) -> Plot | None:
-    """Draw validation accuracy over epochs, steps and training seconds at the re-tuned learning rate."""
+    """Draw the validation result over epochs, steps and training seconds at the re-tuned learning rate."""
     rows = scene.rows(scene.results.curves)
-    rows = rows[rows["val_accuracy"].notna()]
+    rows = rows[rows[scene.measure.column("val")].notna()]
     if rows.empty:
         return None
     panels = []
@@ -244,14 +253,14 @@ def learning_curves(scene: Scene) -> Plot | None:
         mine = mine[mine["batch_size"].isin(shown)]
         panels += [_curve_panel(scene, mine, optimizer, axis, shown) for axis in CURVE_AXES]
     caption = (
-        "Mean over seeds of validation accuracy at each batch size's own best learning rate (chosen "
+        f"Mean over seeds of {scene.measure.of('val')} at each batch size's own best learning rate (chosen "
         "at the end of the "
         "run); bands span the lowest to the highest seed. At most six batch sizes per optimizer are "
         "drawn, evenly "
         "spread; the table holds all. Evaluation is outside the training clock."
     )
     columns = ["optimizer", "batch_size", "lr", "step", "epoch", "examples", "train_seconds", "seeds"]
-    for metric in ("train_loss", "val_accuracy", "test_accuracy"):
+    for metric in ("train_loss", scene.measure.column("val"), scene.measure.column("test")):
         columns += [metric, f"{metric}_least", f"{metric}_most"]
     return Plot(scene.name("curves"), "Learning curves", caption, tuple(panels), tidy(rows, columns), 3)
 
@@ -262,6 +271,8 @@ def _at_most(sizes: list[int], most: int) -> list[int]:
 
 
 def _curve_panel(scene: Scene, rows: pd.DataFrame, optimizer: str, axis: str, shown: list[int]) -> Panel:
+    measure = scene.measure
+    column = measure.column("val")
     with figure_style():
         figure = canvas(height=3.7)
         axes = figure.add_subplot()
@@ -270,15 +281,15 @@ def _curve_panel(scene: Scene, rows: pd.DataFrame, optimizer: str, axis: str, sh
             x = line[axis].to_numpy(dtype=float)
             axes.fill_between(
                 x,
-                line["val_accuracy_least"],
-                line["val_accuracy_most"],
+                line[f"{column}_least"],
+                line[f"{column}_most"],
                 color=RAMP[index],
                 alpha=0.16,
                 linewidth=0,
             )
             sns.lineplot(
                 x=x,
-                y=line["val_accuracy"].to_numpy(dtype=float),
+                y=line[column].to_numpy(dtype=float),
                 ax=axes,
                 color=RAMP[index],
                 linestyle=(0, DASHES[index]) if DASHES[index] else "-",
@@ -289,7 +300,7 @@ def _curve_panel(scene: Scene, rows: pd.DataFrame, optimizer: str, axis: str, sh
             )
             axes.scatter(
                 x[-1:],
-                line["val_accuracy"].iloc[-1:],
+                line[column].iloc[-1:],
                 color=RAMP[index],
                 marker=MARKERS[index],
                 s=34,
@@ -300,13 +311,13 @@ def _curve_panel(scene: Scene, rows: pd.DataFrame, optimizer: str, axis: str, sh
         axes.xaxis.set_minor_locator(NullLocator())
         axes.set_xlabel(CURVE_AXES[axis])
         drawn = rows[rows["step"] > 0]
-        low, high = drawn["val_accuracy_least"].min(), drawn["val_accuracy_most"].max()
-        accuracy_axis(axes, "validation accuracy (%)", float(low), float(high))
+        low, high = drawn[f"{column}_least"].min(), drawn[f"{column}_most"].max()
+        measure_axis(axes, measure, "val", float(low), float(high))
         heading = f"{optimizer}, over {CURVE_AXES[axis]}"
         axes.set_title(heading)
         names = [words.short_batch(size, size in scene.full) for size in shown]
         legend(figure, names, RAMP, columns=6 if max(map(len, names)) < 4 and len(names) < 5 else 3)
-        alt = f"{optimizer}. " + descriptions.curves(rows, axis, scene.batch)
+        alt = f"{optimizer}. " + descriptions.curves(rows, axis, scene.batch, measure)
         return scene.panel(figure, scene.name("curves", optimizer, axis), heading, alt)
 
 
@@ -321,29 +332,39 @@ def divergence(scene: Scene) -> Plot | None:
         if (rows["optimizer"] == optimizer).any()
     ]
     caption = (
-        "Colour and number: mean validation accuracy (%) of the trials that did not diverge, at the "
+        f"Colour and number: mean {scene.measure.axis('val')} of the trials that did not diverge, at the "
         "end of the run. "
         "Hatched: trials diverged (−2 beside a number: two of them did). Framed in red: the re-tuned "
         "learning rate. Empty: no trial, because the cell failed or the rate is not in its grid."
     )
-    columns = ["optimizer", "batch_size", "lr", "trials", "diverged", "interrupted", "val_accuracy", "best"]
+    columns = [
+        "optimizer",
+        "batch_size",
+        "lr",
+        "trials",
+        "diverged",
+        "interrupted",
+        scene.measure.column("val"),
+        "best",
+    ]
     return Plot(scene.name("divergence"), "Divergence map", caption, tuple(panels), tidy(rows, columns))
 
 
 def _map_panel(scene: Scene, rows: pd.DataFrame, optimizer: str) -> Panel:
     rates = sorted({float(rate) for rate in rows["lr"]})
-    sizes = scene.sizes
-    grid = rows.pivot(index="lr", columns="batch_size", values="val_accuracy").reindex(index=rates[::-1], columns=sizes)
+    sizes, measure = scene.sizes, scene.measure
+    grid = rows.pivot(index="lr", columns="batch_size", values=measure.column("val"))
+    grid = grid.reindex(index=rates[::-1], columns=sizes)
     with figure_style():
         figure = canvas(height=1.25 + 0.27 * len(rates))
         axes = figure.add_subplot()
         axes.grid(visible=False)
         sns.heatmap(
-            -np.log10((1 - grid).clip(lower=1e-4)),
+            shade(measure, grid),
             ax=axes,
             cmap="cividis",
             cbar=False,
-            annot=_map_labels(rows, grid),
+            annot=_map_labels(rows, grid, measure),
             fmt="",
             annot_kws={"fontsize": 8.5},
             linewidths=0,
@@ -366,8 +387,8 @@ def _map_panel(scene: Scene, rows: pd.DataFrame, optimizer: str) -> Panel:
         return scene.panel(figure, scene.name("divergence", optimizer), optimizer, alt)
 
 
-def _map_labels(rows: pd.DataFrame, grid: pd.DataFrame) -> pd.DataFrame:
-    labels = grid.map(lambda value: f"{100 * value:.0f}" if np.isfinite(value) else "")
+def _map_labels(rows: pd.DataFrame, grid: pd.DataFrame, measure: Measure) -> pd.DataFrame:
+    labels = grid.map(lambda value: measure.brief(value) if np.isfinite(value) else "")
     for row in records(rows[(rows["diverged"] > 0) & (rows["diverged"] < rows["trials"])]):
         labels.loc[row["lr"], row["batch_size"]] += f" −{row['diverged']}"
     return labels

@@ -13,7 +13,7 @@ from bench.analysis import words
 from bench.analysis.headline import Headline
 from bench.analysis.outcomes import unfinished_cells
 from bench.analysis.results import Results
-from bench.analysis.study import SPLITS, data_set
+from bench.analysis.study import data_set
 from bench.report.evidence import (
     Mirror,
     audit_frame,
@@ -121,16 +121,24 @@ class Page:
                     "and accuracies do not "
                     "compare with published MNIST test accuracies."
                 )
-            if name in SPLITS:
-                test = SPLITS[name][2]
-                notes.append(
-                    f"With {words.count(test)} test examples, one accuracy near 93 % has a binomial "
-                    "standard error of "
-                    f"{words.number(100 * (0.93 * 0.07 / test) ** 0.5, 2)} percentage points that no "
-                    "number of seeds "
-                    "removes. Verdicts on accuracy take it into account; intervals drawn in figures "
-                    "are over seeds alone."
-                )
+        cells = self.results.study.cells
+        judged = cells[(cells["measure"] == "accuracy") & cells["test_examples"].notna()]
+        for test in sorted({int(size) for size in judged["test_examples"]})[:1]:
+            more = judged["test_examples"].nunique() > 1
+            notes.append(
+                f"With {words.count(test)} test examples{' (the fewest here)' if more else ''}, one accuracy near 93 % "
+                "has a binomial standard error of "
+                f"{words.number(100 * (0.93 * 0.07 / test) ** 0.5, 2)} percentage points that no "
+                "number of seeds "
+                "removes. Verdicts on accuracy take it into account; intervals drawn in figures "
+                "are over seeds alone."
+            )
+        if (cells["measure"] == "loss").any():
+            notes.append(
+                "Tasks without accuracy are judged by their loss. Losses are compared as ratios where all are "
+                "positive; no sampling of test examples is in their intervals. The loss of a diverged trial is "
+                "infinite: means are over the trials that did not diverge, with the number that did beside them."
+            )
         return notes
 
     def references(self) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import pandas as pd
 from matplotlib.figure import Figure as Canvas
 
+from bench.analysis.measures import Measure, measure_of
 from bench.analysis.results import Results
 from bench.analysis.study import SETTING, select
 from bench.analysis.words import batch_name
@@ -71,6 +72,11 @@ class Scene:
     def rows(self, frame: pd.DataFrame, **keys: object) -> pd.DataFrame:
         """Return the rows of this setting (and of what else is asked for)."""
         return select(frame, **self.setting, **keys)
+
+    @property
+    def measure(self) -> Measure:
+        """What the setting is judged by."""
+        return measure_of(self.rows(self.results.study.cells))
 
     @property
     def optimizers(self) -> list[str]:

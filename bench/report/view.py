@@ -1,5 +1,6 @@
 """Tables as the page and its Markdown twin print them: every number already written out."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -7,8 +8,9 @@ import pandas as pd
 
 from bench.analysis import words
 from bench.analysis.budgets import BUDGETS
+from bench.analysis.measures import Measure
 from bench.analysis.rules import RULES
-from bench.analysis.study import examples_in_test, records
+from bench.analysis.study import records
 from bench.report.plot import Scene
 
 
@@ -66,7 +68,7 @@ def batch_table(scene: Scene) -> Table:
     ]
     columns = (
         "batch size",
-        "test accuracy",
+        scene.measure.of("test"),
         "gap",
         "steps to target",
         "examples to target",
@@ -76,7 +78,7 @@ def batch_table(scene: Scene) -> Table:
         "best learning rate",
     )
     return Table(
-        "Re-tuned learning rate, accuracy and gap at equal epochs. ± is half the 95 % interval over "
+        f"Re-tuned learning rate, {scene.measure.name} and gap at equal epochs. ± is half the 95 % interval over "
         "seeds, ★ the best of an optimizer",
         columns,
         tuple(groups),
@@ -88,9 +90,10 @@ def _batch_row(scene: Scene, row: dict[Any, Any]) -> tuple[Cell, ...]:
     head = Cell(scene.batch(row["batch_size"]))
     if row["status"] != "complete":
         return (head, Cell(str(row["status"]), "see what failed", "bad"), *[Cell("–")] * 7)
-    digits = 2 if examples_in_test(scene.setting["task"]) == 10_000 else 1
-    half = 100 * (row["test_accuracy_hi"] - row["test_accuracy_lo"]) / 2
-    spread = f"± {half:.{digits}f}" if half == half else ""
+    measure = scene.measure
+    column = measure.column("test")
+    half = (row[f"{column}_hi"] - row[f"{column}_lo"]) / 2
+    spread = f"± {measure.half_interval(half)}" if half == half else ""
     lost = f"{round(row['n_diverged'])} of {round(row['n'])} diverged" if row["n_diverged"] else ""
     never = row["seconds_to_target"] != row["seconds_to_target"]
     count = f"{round(row['reached'])} of {round(row['seeds'])} seeds" if row["seeds"] == row["seeds"] else ""
@@ -105,11 +108,11 @@ def _batch_row(scene: Scene, row: dict[Any, Any]) -> tuple[Cell, ...]:
     return (
         head,
         Cell(
-            words.percent(row["test_accuracy"], digits),
+            measure.value(row[column]),
             lost or spread,
             "bad" if lost else "best" if row["most_accurate"] else "",
         ),
-        Cell(words.percentage_points(row["gap"], digits)),
+        Cell(measure.gap(row["gap"])),
         *target,
         Cell(words.number(row["examples_per_second"]), "", "best" if row["highest_throughput"] else ""),
         Cell(words.mebibytes(row["step_mib"])),
@@ -118,10 +121,10 @@ def _batch_row(scene: Scene, row: dict[Any, Any]) -> tuple[Cell, ...]:
 
 
 def verdict_tables(scene: Scene) -> list[Table]:
-    """One budget × rule matrix per optimizer: the largest batch's test accuracy against the smallest's."""
+    """One budget × rule matrix per optimizer: the largest batch's test result against the smallest's."""
     compared = scene.rows(scene.results.comparisons)
     tables = []
-    digits = 2 if examples_in_test(scene.setting["task"]) == 10_000 else 1
+    measure = scene.measure
     for name in scene.optimizers:
         mine = compared[compared["optimizer"] == name]
         if mine.empty:
@@ -133,7 +136,7 @@ def verdict_tables(scene: Scene) -> list[Table]:
             cells = [Cell(rule)]
             for budget in shown:
                 found = records(mine[(mine["rule"] == rule) & (mine["budget"] == budget)])
-                cells.append(_verdict_cell(found[0], digits) if found else Cell("–"))
+                cells.append(_verdict_cell(found[0], measure) if found else Cell("–"))
             rows.append(tuple(cells))
         small, large = (int(mine[f"batch_{end}"].iloc[0]) for end in ("small", "large"))
         heads = tuple(
@@ -142,12 +145,13 @@ def verdict_tables(scene: Scene) -> list[Table]:
             else b
             for b in shown
         )
-        caption = f"{name}: test accuracy at batch {scene.batch(large)} minus batch {scene.batch(small)}"
+        joined = "divided by" if "log ratio" in set(mine["unit"]) else "minus"
+        caption = f"{name}: {measure.of('test')} at batch {scene.batch(large)} {joined} batch {scene.batch(small)}"
         tables.append(Table(caption, ("rule", *heads), (Group("", tuple(rows)),), "largest-against-smallest.csv"))
     return tables
 
 
-def _verdict_cell(row: dict[Any, Any], digits: int) -> Cell:
+def _verdict_cell(row: dict[Any, Any], measure: Measure) -> Cell:
     verdict = str(row["verdict"])
     if verdict == "outside the grid":
         return Cell("outside the grid", "", "dim")
@@ -157,13 +161,22 @@ def _verdict_cell(row: dict[Any, Any], digits: int) -> Cell:
         "equivalent": "equivalent",
         "inconclusive": "inconclusive",
     }[verdict]
-    if verdict == "inconclusive":
-        if row["resolvable"]:
+    lost = row["diverged_small"] + row["diverged_large"] if measure.name == "loss" else 0
+    if lost:
+        word += f", {words.plural(lost, 'trial')} diverged"
+    elif verdict == "inconclusive":
+        if row["seeds_needed"] != row["seeds_needed"]:
+            word += ", one seed"
+        elif row["resolvable"]:
             word += f", about {words.count(row['seeds_needed'])} seeds needed"
         else:
             word += ", too few test examples"
-    interval = words.points_interval(row["lo_wide"], row["hi_wide"], digits)
-    return Cell(f"{words.percentage_points(row['difference'], digits)} {interval}", word, verdict)
+    if not row["n"]:
+        return Cell("no finite difference", word, verdict)
+    scale, ends = str(row["unit"]), [row["difference"], row["lo_wide"], row["hi_wide"]]
+    if scale == "log ratio":
+        scale, ends = "ratio", [math.exp(end) for end in ends]
+    return Cell(f"{measure.effect(ends[0], scale)} {measure.interval(ends[1], ends[2], scale)}", word, verdict)
 
 
 def scaling_table(scene: Scene) -> Table | None:

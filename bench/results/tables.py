@@ -48,6 +48,7 @@ CELL_COLUMNS = (
     "target",
     "reason",
     "digest",
+    "test_examples",
 )
 
 TRIAL_COLUMNS = (
@@ -184,6 +185,7 @@ def _cell_row(record: Record) -> dict[str, Any]:
         "target": task.get("target"),
         "reason": record.reason,
         "digest": record.digest,
+        "test_examples": record.environment.get("test_examples"),
     }
 
 

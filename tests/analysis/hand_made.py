@@ -30,14 +30,21 @@ def hand_study(
     diverged_at: dict[tuple[int, float, int], int] | None = None,
     statuses: dict[int, str] | None = None,
     train_examples: int = 1024,
+    metric: str = "accuracy",
 ) -> Study:
-    """Trials of 16 steps, evaluated at `STEPS`; seconds = steps × batch size / 1000."""
+    """Trials of 16 steps, evaluated at `STEPS`; seconds = steps × batch size / 1000.
+
+    With the metric "loss" the law gives losses and the task has no accuracy.
+    """
     cells, trials, curves = [], [], []
     for batch_size in batch_sizes:
         cell = f"{batch_size:016x}"
         keys = KEYS | {"cell": cell, "batch_size": batch_size}
         full = batch_size == train_examples
-        cells.append(keys | {"status": (statuses or {}).get(batch_size, "complete"), "full_batch": full})
+        status = (statuses or {}).get(batch_size, "complete")
+        cells.append(
+            keys | {"status": status, "full_batch": full, "test_examples": 500, "target_metric": f"val_{metric}"}
+        )
         for lr in lrs:
             for seed in range(seeds):
                 end = (diverged_at or {}).get((batch_size, lr, seed))
@@ -58,14 +65,14 @@ def hand_study(
                     }
                     | {
                         "train_seconds": last * batch_size / 1000,
-                        "val_accuracy": law(batch_size, lr, seed, last),
+                        f"val_{metric}": law(batch_size, lr, seed, last),
                     }
                 )
                 curves += [
                     keys
                     | {"lr": lr, "seed": seed, "step": step, "epoch": step * batch_size / train_examples}
                     | {"examples": step * batch_size, "train_seconds": step * batch_size / 1000}
-                    | {"split": split, "metric": "accuracy", "value": law(batch_size, lr, seed, step)}
+                    | {"split": split, "metric": metric, "value": law(batch_size, lr, seed, step)}
                     for step in steps
                     for split in ("train", "val", "test")
                 ]

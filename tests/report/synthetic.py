@@ -71,7 +71,61 @@ class Plan:
     steps: int = 160
     device: str = "cpu"
     broken: Mapping[tuple[str, int], str] = field(default_factory=dict)
+    laws: Mapping[str, Law] = field(default_factory=lambda: LAWS)
+    #: "val_loss" makes a task without accuracy; its losses are those of the others plus `shift`, and not below `floor`.
+    target_metric: str = "val_accuracy"
+    target: float = TARGET
+    shift: float = 0.0
+    floor: float = -math.inf
+    #: Multiplies how fast everyone learns.
+    ease: float = 1.0
     reason: str = "DataLoader worker <script>alert('x')</script> & died"
+
+
+#: A task without accuracy, its loss falling from 2.3 to about .13.
+LOSS = {"task": "synthetic/quadratic", "target_metric": "val_loss", "target": 0.3}
+
+
+def zoo_plans(tasks: int, optimizers: int, batch_sizes: tuple[int, ...] = (16, 256)) -> list[Plan]:
+    """One plan per task of a sweep like `experiment=zoo`, few learning rates, every kind of cell in it."""
+    rng = np.random.default_rng(7)
+    laws = {
+        f"optimizer{number:02}": Law(float(2 ** rng.uniform(0, 5)), float(rng.uniform(-3, -1)), (-4, -2), 0.3)
+        for number in range(optimizers)
+    }
+    names, plans = tuple(laws), []
+    for number in range(tasks):
+        broken = {(names[-1], batch_sizes[0]): "failed", (names[-2], batch_sizes[-1]): "oom"} if number == 1 else {}
+        broken |= {(names[0], size): "unavailable" for size in batch_sizes} if number == 2 else {}
+        common = {
+            "name": "zoo",
+            # The last optimizer of all was not run on the first task.
+            "optimizers": names[:-1] if number == 0 else names,
+            "batch_sizes": batch_sizes,
+            "seeds": 1 + number % 2,
+            "epochs": 0.0,
+            "laws": laws,
+            "broken": broken,
+            "ease": float(2 ** rng.uniform(-2, 3)),
+        }
+        if number % 4 == 0:
+            plans.append(Plan(task=f"shapes/spiral{number}", **common))  # type: ignore[arg-type]
+        elif number % 4 == 1:
+            plans.append(Plan(**common | LOSS | {"task": f"quadratic/rotated{number}"}))  # type: ignore[arg-type]
+        elif number % 4 == 2:
+            # Reaches a loss of exactly 0; its target is out of reach for all.
+            flat = {"task": f"surface/rosenbrock{number}", "target": -0.1, "shift": -0.5, "floor": 0.0}
+            plans.append(Plan(**common | LOSS | flat))  # type: ignore[arg-type]
+        else:
+            below = {"task": f"regression/sine{number}", "target": -0.7, "shift": -1.0}
+            plans.append(Plan(**common | LOSS | below))  # type: ignore[arg-type]
+    return plans
+
+
+def write_zoo(root: Path, tasks: int, optimizers: int, batch_sizes: tuple[int, ...] = (16, 256)) -> Store:
+    for plan in zoo_plans(tasks, optimizers, batch_sizes):
+        store = write_sweep(root, plan)
+    return store
 
 
 def write_sweep(root: Path, plan: Plan) -> Store:
@@ -89,7 +143,7 @@ def cell_id(plan: Plan, optimizer: str, batch_size: int) -> str:
 
 def make_cell(plan: Plan, optimizer: str, batch_size: int) -> tuple[Record, pd.DataFrame]:
     status = CellStatus(plan.broken.get((optimizer, batch_size), "complete"))
-    law = LAWS[optimizer]
+    law = plan.laws[optimizer]
     trials: list[TrialSummary] = []
     curves = [empty_curves()]
     if status in (CellStatus.COMPLETE, CellStatus.INTERRUPTED):
@@ -109,13 +163,13 @@ def make_cell(plan: Plan, optimizer: str, batch_size: int) -> tuple[Record, pd.D
         reason=None if complete else plan.reason,
         traceback=f'File "/home/someone/bench/training/loop.py", line 3\n{plan.reason}' if status == "failed" else None,
         config={
-            "task": {"name": plan.task, "target_metric": "val_accuracy", "target": TARGET},
+            "task": {"name": plan.task, "target_metric": plan.target_metric, "target": plan.target},
             "optimizer": {"name": optimizer},
             "batch_size": "full" if batch_size == TRAIN else batch_size,
             "device": {"name": plan.device, "threads": 1},
             "lr": grid,
             "seeds": list(range(plan.seeds)),
-            "budget": {"epochs": plan.epochs, "steps": plan.steps, "examples": None, "until": "largest"},
+            "budget": {"epochs": plan.epochs or None, "steps": plan.steps, "examples": None, "until": "largest"},
         },
         axes=Axes(plan.task, "mlp", optimizer, batch_size, batch_size == TRAIN, plan.device, "float32"),
         environment={
@@ -124,6 +178,7 @@ def make_cell(plan: Plan, optimizer: str, batch_size: int) -> tuple[Record, pd.D
             "hardware": "a made-up processor",
             "threads": 1,
             "train_examples": TRAIN,
+            "test_examples": 500,
             "flags": {"denormals_flushed": True},
             "executable": "/opt/somewhere/bin/python",
         },
@@ -152,7 +207,7 @@ def _steps(plan: Plan, batch_size: int) -> tuple[int, int]:
 def make_trial(
     plan: Plan, optimizer: str, batch_size: int, lr: float, seed: int, cell_status: CellStatus
 ) -> tuple[TrialSummary, pd.DataFrame]:
-    law = LAWS[optimizer]
+    law = plan.laws[optimizer]
     rng = np.random.default_rng([seed, batch_size, round(math.log2(lr)) + 50, len(optimizer)])
     seed_effect = np.random.default_rng(seed).normal(0, 0.004)
     per_epoch, total = _steps(plan, batch_size)
@@ -165,7 +220,7 @@ def make_trial(
     every = np.unique(np.round(2 ** np.arange(0, math.log2(total) + 0.25, 0.25)).astype(int))
     epochs = np.arange(per_epoch, total + 1, per_epoch)[:50]
     step = np.unique(np.concatenate([[0], every[every <= total], epochs, [total]]))
-    progress = 1 + law.rate * lr * step
+    progress = 1 + plan.ease * law.rate * lr * step
     noise_floor = 0.05 * lr / cap * math.sqrt(64 / (64 + batch_size))
     error = 0.05 + 0.85 / progress**1.1 + noise_floor * (1 - 1 / progress) + seed_effect * (step > 0)
     val = np.clip(error + 0.004 * rng.normal(size=step.size), 0.01, 0.91)
@@ -175,8 +230,10 @@ def make_trial(
         val, test, train = (np.where(step > 2, 0.9, e) for e in (val, test, train))
     values = {}
     for split, e in (("train", train), ("val", val), ("test", test)):
-        values[f"{split}_accuracy"] = np.round((1 - e) * 500) / 500
-        values[f"{split}_loss"] = np.where((step > 4) & diverged, np.nan, 2.6 * e)
+        if plan.target_metric == "val_accuracy":
+            values[f"{split}_accuracy"] = np.round((1 - e) * 500) / 500
+        loss = np.maximum(2.6 * e + plan.shift, plan.floor)
+        values[f"{split}_loss"] = np.where((step > 4) & diverged, np.nan, loss)
     seconds = step * (law.overhead_ms + 0.004 * batch_size) / 1000 * (1 + 0.02 * rng.normal())
     examples = np.minimum(step * batch_size, step * TRAIN / per_epoch).round().astype(int)
     frame = pd.DataFrame({"lr": lr, "seed": seed, "step": step, "epoch": step / per_epoch, "examples": examples})
@@ -188,9 +245,10 @@ def make_trial(
         ],
         ignore_index=True,
     )
-    past = np.flatnonzero(values["val_accuracy"] > TARGET)
+    sign = 1 if plan.target_metric == "val_accuracy" else -1
+    past = np.flatnonzero(sign * values[plan.target_metric] > sign * plan.target)
     hit = int(past[0]) if past.size else None
-    best = int(np.argmax(values["val_accuracy"]))
+    best = int(np.nanargmax(sign * values[plan.target_metric]))
     status = TrialStatus.DIVERGED if diverged else TrialStatus(str(cell_status))
     return TrialSummary(
         lr=lr,

@@ -75,7 +75,7 @@ def record(cell: str = CELL, axes: dict[str, Any] | None = None, **changes: Any)
                 | (axes or {})
             )
         ),
-        "environment": {"threads": 1, "hardware": "a processor", "train_examples": 4000},
+        "environment": {"threads": 1, "hardware": "a processor", "train_examples": 4000, "test_examples": 500},
         "implementation": "forloop",
         "audit": [AuditCheck("untrained loss", True, "2.3", "ln 10")],
         "trials": [trial(0.5, 0), trial(1.0, 0)],

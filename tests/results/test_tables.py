@@ -31,7 +31,7 @@ def test_columns_are_the_documented_ones_in_their_order() -> None:
         *(f"{name}{end}" for name in ("examples_per_second", "step_ms", "optimizer_step_ms") for end in ENDS),
         *("peak_allocated_mib", "peak_reserved_mib", "peak_rss_mib", "activation_bytes", "state_bytes"),
         *("threads", "hardware", "base_rss_mib", "parameter_bytes", "gradient_bytes", "implementation"),
-        *("full_batch", "train_examples", "target_metric", "target", "reason", "digest"),
+        *("full_batch", "train_examples", "target_metric", "target", "reason", "digest", "test_examples"),
     ]
     assert list(TRIAL_COLUMNS) == [
         *(*keys, "lr", "seed", "status", "steps", "epochs", "examples", "train_seconds"),
@@ -82,6 +82,7 @@ def test_a_cell_as_a_row() -> None:
         "target": 0.9,
         "reason": None,
         "digest": "cd" * 32,
+        "test_examples": 500,
     }
 
 
