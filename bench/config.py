@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from bench import validation
-from bench.errors import UsageError
+from bench.errors import Incompatible, UsageError
 from bench.optimizers.registry import all_arguments, check_optimizer, requirements
 from bench.optimizers.rules import ruled
 from bench.optimizers.schedules import Phases
@@ -27,7 +27,7 @@ from bench.schema import Config, OptimizerConfig
 from bench.tasks.registry import TaskFacts, TaskSpec, task_facts
 
 #: What a cell's id does not depend on: names, places, mirrors and the way cells are run.
-NOT_IDENTITY = ("sweep", "results_root", "tracker", "data")
+NOT_IDENTITY = ("sweep", "results_root", "tracker", "data", "incompatible")
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,7 @@ class Cell:
         phases: When the batch size moves; None where it does not.
         target_metric: "val_accuracy" or "val_loss".
         target: Value of it to get strictly past.
+        incompatible: What the optimizer requires and the task does not have; empty where they fit.
         command: The command line that launched it, for the record; no part of the id.
     """
 
@@ -64,6 +65,7 @@ class Cell:
     phases: Phases | None
     target_metric: str
     target: float
+    incompatible: str = ""
     command: str = ""
 
     @property
@@ -129,7 +131,7 @@ def resolve(composed: DictConfig) -> Cell:
     facts = task_facts(spec, config.seed.data)
     target_metric, target = validation.check_target(config.task, facts)
     validation.check_choices(config)
-    check_optimizer(config.optimizer, facts)
+    incompatible = _compatibility(config, facts)
     if config.optimizer.batch_size is not None:
         config.batch_size = config.optimizer.batch_size
     batch_size = validation.check_batch_size(config.batch_size, facts)
@@ -158,7 +160,19 @@ def resolve(composed: DictConfig) -> Cell:
         phases=phases,
         target_metric=target_metric,
         target=target,
+        incompatible=incompatible,
     )
+
+
+def _compatibility(config: Config, facts: TaskFacts) -> str:
+    """Return what the optimizer requires and the task does not have, where the grid is to record that."""
+    try:
+        check_optimizer(config.optimizer, facts)
+    except Incompatible as error:
+        if config.incompatible == "refuse":
+            raise
+        return str(error)
+    return ""
 
 
 def cell_id(config: Config, knobs: Mapping[str, Any]) -> str:

@@ -290,6 +290,8 @@ class Config:
         training: The training loop.
         evaluation: Evaluation points.
         measure: Speed and memory measurement.
+        incompatible: What becomes of a cell whose optimizer requires what its task does not have: "refuse" (the whole
+            grid, before anything is trained) or "record" (a record of status `unavailable` that says why).
     """
 
     sweep: str = "default"
@@ -311,3 +313,4 @@ class Config:
     training: TrainingConfig = field(default_factory=TrainingConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     measure: MeasureConfig = field(default_factory=MeasureConfig)
+    incompatible: str = "refuse"

@@ -176,6 +176,7 @@ def check_choices(config: Config) -> None:
         ("optimizer.implementation", config.optimizer.implementation, IMPLEMENTATIONS),
         ("training.remainder", config.training.remainder, REMAINDERS),
         ("budget.until", config.budget.until, ("largest", "smallest")),
+        ("incompatible", config.incompatible, ("refuse", "record")),
     ):
         if value not in allowed:
             raise unknown(name, value, allowed)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from bench.config import Cell
-from bench.errors import BenchError, DeviceUnavailable
+from bench.errors import BenchError, DeviceUnavailable, Incompatible
 from bench.measure.audit import Subject, audit_data, audit_training
 from bench.measure.memory import measure_memory
 from bench.measure.speed import measure_speed
@@ -104,11 +104,13 @@ def run_cell(cell: Cell, stop: Callable[[], bool] = lambda: False, concurrent_wo
     status, reason, trace = CellStatus.COMPLETE, None, None
     device = torch.device("cpu")
     try:
+        if cell.incompatible:
+            raise Incompatible(cell.incompatible)
         device = prepare(cell.config.device.name, cell.config.device.threads, cell.config.precision)
         _run(cell, device, progress, stop, concurrent_workers)
         if stop():
             status, reason = CellStatus.INTERRUPTED, "stopped before it was done"
-    except DeviceUnavailable as error:
+    except (DeviceUnavailable, Incompatible) as error:
         status, reason = CellStatus.UNAVAILABLE, str(error)
     except (torch.OutOfMemoryError, MemoryError) as error:
         status, reason = CellStatus.OOM, _one_line(error)

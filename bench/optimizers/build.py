@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from bench.errors import UsageError, unknown
+from bench.errors import Incompatible, UsageError, unknown
 from bench.optimizers.classes import (
     IMPLEMENTATIONS,
     argument_names,
@@ -168,18 +168,18 @@ def _check_task(optimizer: "OptimizerConfig", needs: frozenset[str], facts: "Tas
     where = facts.data if facts.data == facts.model or not facts.model else f"{facts.data} with {facts.model}"
     given = f"optimizer.target={optimizer.target}"
     if SPARSE in needs and not facts.sparse:
-        raise UsageError(f"{given}: requires sparse gradients, which {where} does not give")
+        raise Incompatible(f"{given}: requires sparse gradients, which {where} does not give")
     matrices = sum(len(shape) == 2 for shape in facts.shapes)
     if needs & {MATRICES, GROUPS} and not matrices:
-        raise UsageError(f"{given}: is made for matrices, of which {where} has none among its parameters")
+        raise Incompatible(f"{given}: is made for matrices, of which {where} has none among its parameters")
     if MATRICES in needs and optimizer.fallback is None and matrices < len(facts.shapes):
-        raise UsageError(
+        raise Incompatible(
             f"{given}: takes matrices alone, and {len(facts.shapes) - matrices} of the {len(facts.shapes)} parameters "
             f"of {where} are none; set optimizer.fallback.target to a class for them, such as AdamW"
         )
     most = getattr(optimizer_class(optimizer.target), "most_parameters", None)
     if most is not None and facts.parameters > most:
-        raise UsageError(
+        raise Incompatible(
             f"{given}: keeps a matrix of parameters × parameters, so at most {most:,} parameters".replace(",", " ")
             + f"; {where} has {facts.parameters:,}".replace(",", " ")
         )
