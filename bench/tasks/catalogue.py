@@ -269,6 +269,13 @@ PROBLEMS: dict[str, ProblemEntry] = {
             "DeepOBS 1.1.2: spectrum, untrained loss, published SGD losses",
         ),
         ProblemEntry(
+            "nqm",
+            "the noisy quadratic model: curvatures 1/i, fresh gradient noise at every step",
+            "bench.tasks.nqm:nqm",
+            "bench.tasks.nqm:NqmKnobs",
+            "exact recursion of the expected loss; steps to target of SGD and momentum",
+        ),
+        ProblemEntry(
             "regression/linear",
             "linear regression: known optimum, Hessian and stability edge",
             "bench.tasks.regression:linear",
