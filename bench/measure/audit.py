@@ -138,7 +138,7 @@ def evaluation_batch(subject: Subject) -> AuditCheck:
 
 def split_sizes(task: Task, declared: tuple[int, int, int]) -> AuditCheck:
     """The splits have the sizes they are declared with."""
-    sizes = (len(task.train), len(task.val), len(task.test))
+    sizes = (task.examples, len(task.val), len(task.test))
     return AuditCheck("split sizes", sizes == declared, str(sizes), str(declared))
 
 

@@ -299,5 +299,12 @@ PROBLEMS: dict[str, ProblemEntry] = {
                 ("reg_gauss", "regression on six cones", "RegressionKnobs"),
             )
         ),
+        ProblemEntry(
+            "regression/logistic",
+            "logistic regression of two normal classes: convex, known optimum",
+            "bench.tasks.regression:logistic",
+            "bench.tasks.regression:LogisticKnobs",
+            "untrained loss = ln 2; optimum by Newton's method",
+        ),
     )
 }

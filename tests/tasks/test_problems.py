@@ -9,10 +9,13 @@ from omegaconf import OmegaConf
 from torch import Tensor
 
 from bench.errors import UsageError
+from bench.measure.audit import Subject, audit_data, audit_training
 from bench.tasks.catalogue import PROBLEMS
 from bench.tasks.knobs import parse_knobs, plain_knobs
 from bench.tasks.problem import Problem, Split
-from bench.tasks.registry import resolve_reference
+from bench.tasks.registry import TaskSpec, resolve_reference, task_facts
+from bench.tasks.task import build_task
+from tests.cases import builder, plan_of
 from tests.tasks.problems import buffers, fresh, gradients, load, mean_loss
 
 CONF = Path(__file__).resolve().parents[2] / "conf" / "task"
@@ -147,6 +150,17 @@ def test_what_is_drawn_of_it_fits_the_plane(name: str, loaded: dict[str, Problem
     assert values.isfinite().all()
     if picture.kind == "position":
         assert values.shape == (2,)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_self_audit_passes(name: str, loaded: dict[str, Problem]) -> None:
+    task = build_task(name, loaded[name], torch.device("cpu"), "float32", None, 0)
+    facts = task_facts(TaskSpec(name, name))
+    assert facts.train_examples == task.examples
+    plan = plan_of(task.examples, batch_size=min(16, task.examples), target_metric=facts.target_metric)
+    checks = audit_data(task, (facts.train_examples, facts.val_examples, facts.test_examples))
+    checks += audit_training(Subject(task, builder("sgd"), plan, 2**-10))
+    assert [check for check in checks if not check.passed] == []
 
 
 @pytest.mark.parametrize("name", NAMES)
