@@ -26,7 +26,7 @@ class Composite(Optimizer):
         self.param_groups = groups
         self.state = ChainMap(*(part.state for part, _ in self.parts))  # type: ignore[assignment]
 
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Step every part; those that take gradients use the ones that one call of the closure leaves.
 
         Args:

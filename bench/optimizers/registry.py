@@ -15,6 +15,7 @@ from bench.optimizers.classes import (
     optimizer_class,
     optimizer_classes,
 )
+from bench.optimizers.known_answers import known_answer
 from bench.optimizers.requirements import (
     CLOSURE,
     GRADIENT_GRAPH,
@@ -42,6 +43,7 @@ __all__ = [
     "check_optimizer",
     "class_title",
     "implementations",
+    "known_answer",
     "learning_rate_key",
     "optimizer_class",
     "optimizer_classes",

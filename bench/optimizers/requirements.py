@@ -63,7 +63,7 @@ def requirements(target: str, arguments: Mapping[str, Any] | None = None) -> fro
     Raises:
         UsageError: No such class, or no way to take a step was found; says what is missing.
     """
-    kind, given = optimizer_class(target), dict(arguments or {})
+    given, kind = dict(arguments or {}), _hashable(optimizer_class(target))
     first = next(iter(constructor(kind)), "")
     if first in OTHER_SUBJECTS:
         raise UsageError(f"optimizer.target={target}: requires {first!r}, where an optimizer takes parameters")
@@ -89,7 +89,7 @@ def still_at_zero(target: str, arguments: Mapping[str, Any] | None = None) -> bo
         UsageError: As `requirements`.
     """
     needs = requirements(target, arguments)
-    return _still_at_zero(optimizer_class(target), _key(arguments or {}), needs)
+    return _still_at_zero(_hashable(optimizer_class(target)), _key(arguments or {}), needs)
 
 
 def grouped(parameters: "Sequence[Tensor]", needs: frozenset[str], lr: float) -> "list[Any]":
@@ -121,6 +121,11 @@ def construct(
     plain = {key: tuple(value) if isinstance(value, list) else value for key, value in arguments.items()}
     optimizer: Optimizer = build(grouped(parameters, needs, lr), **({} if name is None else {name: lr}), **plain)
     return optimizer
+
+
+def _hashable(kind: "type[Optimizer]") -> Any:
+    """Return a class; the types of torch do not say that it can be hashed."""
+    return kind
 
 
 def _key(arguments: Mapping[str, Any]) -> str:
