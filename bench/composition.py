@@ -29,6 +29,7 @@ from bench.config import conf_path
 from bench.errors import UsageError, nearest, unknown
 from bench.optimizers.generated import register_optimizers
 from bench.schema import Config
+from bench.tasks.targets import image_configs
 
 #: Hydra 1.3 behaves like older versions unless told; 1.4 has one behaviour and warns about the argument.
 BEHAVIOUR: dict[str, str] = {"version_base": "1.3"} if hydra.__version__.startswith("1.3") else {}
@@ -43,9 +44,12 @@ COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException)
 
 @functools.cache
 def register() -> None:
-    """Register the typed schema, devices by name, optimizers without a file, and Hydra's scratch folder. Idempotent."""
+    """Register the typed schema, the choices that have no file of their own, and Hydra's scratch folder. Idempotent."""
     store = ConfigStore.instance()
     store.store(name="schema", node=Config)
+    for task, node in image_configs().items():
+        data, _, network = task.partition("/")
+        store.store(group=f"task/{data}", name=network, node=node, package="task")
     for index in CUDA_INDICES:
         store.store(group="device", name=f"cuda:{index}", node={"name": f"cuda:{index}"})
     register_optimizers(conf_path())
