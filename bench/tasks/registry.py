@@ -103,20 +103,22 @@ def task_spec(
     if model not in NETWORKS:
         raise unknown("model (task.model)", model, NETWORKS)
     of_images, of_network = image_knobs(model, knobs)
+    parsed = [of_images] if of_network is None else [of_images, of_network]
     subset = of_images.subset
     if subset is not None and subset > DATA_SETS[data].train:
         raise UsageError(
             f"task.knobs.subset={subset}: the training split of {data} has only {DATA_SETS[data].train} examples"
         )
-    both = [of_images, of_network] if of_network else [of_images]
-    plain = {name: value for turned in both for name, value in plain_knobs(turned).items()}
-    return TaskSpec(name, data, model, "", _turned(*both)), plain
+    turned = sorted(knob for part in parsed for knob in _turned(part))
+    every = {knob: value for part in parsed for knob, value in plain_knobs(part).items()}
+    return TaskSpec(name, data, model, "", tuple(turned)), every
 
 
-def _turned(*knobs: Any) -> tuple[tuple[str, Any], ...]:
-    """Return the knobs that are not at their defaults, by name."""
-    fields = ((field, getattr(turned, field.name)) for turned in knobs for field in dataclasses.fields(turned))
-    return tuple(sorted((field.name, value) for field, value in fields if value != field.default))
+def _turned(knobs: Any) -> tuple[tuple[str, Any], ...]:
+    """Return the knobs that are not at their defaults."""
+    fields = sorted(dataclasses.fields(knobs), key=lambda field: field.name)
+    values = ((field.name, getattr(knobs, field.name), field.default) for field in fields)
+    return tuple((name, value) for name, value, default in values if value != default)
 
 
 @functools.lru_cache(maxsize=64)

@@ -124,7 +124,9 @@ def plain_buffers(model: Model) -> list[Tensor]:
 def test_the_knob_belongs_to_networks_with_batch_norm() -> None:
     spec, turned = task_spec("mnist5k/f1", "mnist5k", "f1", None, {"ghost_batch": 32, "inputs": "unit"})
     assert turned == {"label_noise": 0.0, "subset": None, "inputs": "unit", "ghost_batch": 32}
-    assert dict(spec.knobs) == turned
+    assert dict(spec.knobs) == {"inputs": "unit", "ghost_batch": 32}
+    again, _ = task_spec("mnist5k/f1", "mnist5k", "f1", None, turned)
+    assert again == spec
     with pytest.raises(UsageError, match=r"task.knobs.ghost_batch=32: mlp has no such knob, only f1"):
         task_spec("mnist5k/mlp", "mnist5k", "mlp", None, {"ghost_batch": 32})
     with pytest.raises(UsageError, match=r"unknown knob .*'ghost_batsh'; did you mean 'ghost_batch'"):

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from bench.tasks.images import ImageSplits, Split
-from bench.tasks.models import Model
-from bench.tasks.task import EXAMPLES_INNERMOST, SPLITS, Task, build_task, load_task, mean_cross_entropy
+from bench.tasks.problem import EXAMPLES_INNERMOST, Model, Problem, Split, Splits, mean_cross_entropy
+from bench.tasks.registry import TaskSpec, load_problem, task_spec
+from bench.tasks.task import SPLITS, Task, build_task, load_task
 from tests.cases import toy_task
 
 CPU = torch.device("cpu")
@@ -66,30 +66,30 @@ def test_untrained_loss_is_that_of_guessing(tasks: dict[str, Task], model: str) 
         assert accuracy < 0.25
 
 
-def test_parameters_are_fresh_leaves_drawn_by_the_init_seed(splits: ImageSplits, task: Task) -> None:
+def test_parameters_are_fresh_leaves_drawn_by_the_init_seed(problems: dict[str, Problem], task: Task) -> None:
     first, again, other = task.initialise(4), task.initialise(4), task.initialise(5)
     assert all(p.is_leaf and p.requires_grad and p.dtype == torch.float32 for p in first)
     for a, b, c in zip(first, again, other, strict=True):
         assert torch.equal(a, b)
         assert a.data_ptr() != b.data_ptr()
         assert not torch.equal(a, c)
-    wide = build_task("mnist5k/mlp", "mnist5k", "mlp", splits, CPU, "float64", None, 0)
+    wide = build_task("mnist5k/mlp", problems["mlp"], CPU, "float64", None, 0)
     assert wide.dtype == torch.float64
     for a, b in zip(first, wide.initialise(4), strict=True):
         assert b.dtype == torch.float64
         assert torch.equal(a.double(), b)
 
 
-def test_bfloat16_runs_the_forward_pass_in_bfloat16_alone(splits: ImageSplits, task: Task) -> None:
-    half = build_task("mnist5k/mlp", "mnist5k", "mlp", splits, CPU, "bfloat16", None, 0)
+def test_bfloat16_runs_the_forward_pass_in_bfloat16_alone(problems: dict[str, Problem], task: Task) -> None:
+    half = build_task("mnist5k/mlp", problems["mlp"], CPU, "bfloat16", None, 0)
     assert half.autocast
     assert half.dtype == torch.float32
     parameters = half.initialise(0)
     assert all(p.dtype == torch.float32 for p in parameters)
     inputs, labels = half.val.inputs[:32], half.val.labels[:32]
-    logits = half.logits(parameters, inputs)
+    logits = half.outputs(parameters, inputs)
     assert logits.dtype == torch.bfloat16
-    exact = task.logits(parameters, inputs)
+    exact = task.outputs(parameters, inputs)
     assert exact.dtype == torch.float32
     torch.testing.assert_close(logits.float(), exact, rtol=0.05, atol=0.02)
     assert not torch.equal(logits.float(), exact)
@@ -97,10 +97,11 @@ def test_bfloat16_runs_the_forward_pass_in_bfloat16_alone(splits: ImageSplits, t
     assert all(g.dtype == torch.float32 for g in gradients)
 
 
-def test_training_metrics_may_be_taken_on_a_part_drawn_by_the_data_seed(splits: ImageSplits) -> None:
+def test_training_metrics_may_be_taken_on_a_part_drawn_by_the_data_seed(problems: dict[str, Problem]) -> None:
     def part(examples: int | None, seed: int) -> Task:
-        return build_task("mnist5k/mlp", "mnist5k", "mlp", splits, CPU, "float32", examples, seed)
+        return build_task("mnist5k/mlp", problems["mlp"], CPU, "float32", examples, seed)
 
+    splits = problems["mlp"].splits
     first, again, other = part(300, 0), part(300, 0), part(300, 1)
     assert len(first.split("train")) == 300
     assert len(first.train) == 4000
@@ -122,8 +123,9 @@ def test_splits_by_name(task: Task) -> None:
         task.split("validation")
 
 
-def test_load_task_loads_and_builds(splits: ImageSplits) -> None:
-    loaded = load_task("mnist5k/logreg", "mnist5k", "logreg", "nowhere", False, CPU, "float64", 100, 0)
+def test_load_task_loads_and_builds(splits: Splits) -> None:
+    spec = TaskSpec("mnist5k/logreg", "mnist5k", "logreg")
+    loaded = load_task(spec, "nowhere", False, CPU, "float64", 100, 0)
     assert (loaded.name, loaded.model.name, loaded.classes, loaded.device) == ("mnist5k/logreg", "logreg", 10, CPU)
     assert torch.equal(loaded.train.inputs, splits.train.inputs.double())
     assert torch.equal(loaded.test.labels, splits.test.labels)
@@ -141,3 +143,33 @@ def test_the_loss_of_large_batches_is_the_same_loss(size: int, scale: float) -> 
     (gradient,) = torch.autograd.grad(loss, logits)
     (wanted,) = torch.autograd.grad(expected, logits)
     torch.testing.assert_close(gradient, wanted, rtol=1e-4, atol=1e-9)
+
+
+@pytest.fixture(scope="module")
+def normalised() -> dict[str, Task]:
+    """mnist5k/f1 by precision."""
+    spec, _ = task_spec("mnist5k/f1", "mnist5k", "f1", None, {"subset": 64})
+    problem = load_problem(spec, "", False, 0)
+    return {p: build_task(spec.name, problem, CPU, p, None, 0) for p in ("float32", "float64", "bfloat16")}
+
+
+@pytest.mark.parametrize("precision", ["float32", "float64", "bfloat16"])
+def test_training_moves_buffers_and_evaluation_does_not(normalised: dict[str, Task], precision: str) -> None:
+    task = normalised[precision]
+    parameters, buffers = task.initialise(0), task.buffers()
+    assert {b.dtype for b in buffers} == {task.dtype}
+    fresh = [b.clone() for b in buffers]
+    task.evaluate([*parameters, *buffers], task.val, 100)
+    assert all(torch.equal(a, b) for a, b in zip(buffers, fresh, strict=True))
+    loss = task.loss([*parameters, *buffers], task.train.inputs, task.train.labels)
+    assert not any(torch.equal(a, b) for a, b in zip(buffers, fresh, strict=True))
+    assert not any(b.requires_grad for b in buffers)
+    assert all(g.isfinite().all() for g in torch.autograd.grad(loss, parameters))
+    if precision == "bfloat16":
+        exact = normalised["float32"]
+        theirs = exact.buffers()
+        exact.loss([*parameters, *theirs], exact.train.inputs, exact.train.labels)
+        for a, b in zip(buffers, theirs, strict=True):
+            torch.testing.assert_close(a, b, rtol=0.05, atol=0.02)
+    again = task.buffers()
+    assert all(torch.equal(a, b) for a, b in zip(again, fresh, strict=True))
