@@ -10,14 +10,15 @@ import pandas as pd
 
 from bench import __version__
 from bench.analysis.outcomes import unfinished_cells
+from bench.analysis.pictures import Pictures
 from bench.analysis.results import Results, analyse
 from bench.analysis.study import SETTING
-from bench.report import figures_cost, figures_learning
+from bench.report import boundary, downhill, figures_cost, figures_learning
 from bench.report.evidence import audit_frame, environment_frame
 from bench.report.markdown import write_markdown
-from bench.report.page import Page, Part, Section, render_html
+from bench.report.page import PICTURES, Page, Part, Section, render_html
 from bench.report.plot import Plot, Scene
-from bench.report.sources import Sources, read_sources
+from bench.report.sources import Sources, Unreadable, read_pictures, read_sources
 from bench.results.csv import write_csv
 from bench.results.store import Store
 from bench.results.tables import Tables, tables
@@ -31,6 +32,8 @@ SECTIONS = (
     ("trade-off", "Accuracy against time", "Trade-off", (figures_cost.trade_off,)),
     ("learning-rate", "Best learning rate", "Learning rate", (figures_learning.best_rates,)),
     ("curves", "Learning curves", "Curves", (figures_learning.learning_curves,)),
+    ("downhill", "Downhill", "Downhill", (downhill.paths, downhill.noise)),
+    ("boundary", "Decision boundary", "Boundary", (boundary.boundary,)),
     ("divergence", "Divergence", "Divergence", (figures_learning.divergence,)),
 )
 
@@ -55,7 +58,7 @@ def build_report(store: Store, out: Path) -> Path:
     sources = read_sources(store)
     exported = tables(sources.pairs)
     results = analyse(exported.cells, exported.trials, exported.curves)
-    page = _page(sources, results)
+    page = _page(sources, results, *read_pictures(store, sources, results))
     written = _Files(out)
     for plot in page.plots():
         for panel in plot.panels:
@@ -69,12 +72,15 @@ def build_report(store: Store, out: Path) -> Path:
     return out / "index.html"
 
 
-def _page(sources: Sources, results: Results) -> Page:
+def _page(sources: Sources, results: Results, pictures: Pictures, unpictured: tuple[Unreadable, ...]) -> Page:
     settings = [
         dict(zip(SETTING, (str(value) for value in key), strict=True))
         for key in results.study.cells[SETTING].drop_duplicates().sort_values(SETTING).itertuples(index=False)
     ]
-    scenes = [Scene(results, setting, "-".join(setting.values()) if len(settings) > 1 else "") for setting in settings]
+    scenes = [
+        Scene(results, setting, "-".join(setting.values()) if len(settings) > 1 else "", pictures)
+        for setting in settings
+    ]
     sections = []
     for name, title, short, makers in SECTIONS:
         parts = []
@@ -82,8 +88,9 @@ def _page(sources: Sources, results: Results) -> Page:
             plots: list[Plot] = [plot for make in makers if (plot := make(scene))]
             if plots:
                 parts.append(Part(scene, tuple(plots)))
-        sections.append(Section(name, _named(title, scenes), _named(short, scenes), tuple(parts)))
-    return Page(sources, results, tuple(scenes), tuple(sections))
+        if parts or name not in PICTURES:
+            sections.append(Section(name, _named(title, scenes), _named(short, scenes), tuple(parts)))
+    return Page(sources, results, tuple(scenes), tuple(sections), unpictured)
 
 
 def _named(title: str, scenes: Sequence[Scene]) -> str:

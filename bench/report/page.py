@@ -25,9 +25,12 @@ from bench.report.evidence import (
 )
 from bench.report.plot import Plot, Scene
 from bench.report.reproduce import Recipe, cell_command, recipes
-from bench.report.sources import Sources, portable
+from bench.report.sources import Sources, Unreadable, portable
 from bench.report.style import HALO, theme_variables
 from bench.report.view import Table, batch_table, data_table, scaling_table, verdict_tables
+
+#: Sections that only some tasks can have; the others say it when they are empty.
+PICTURES = ("downhill", "boundary")
 
 
 @dataclass(frozen=True)
@@ -64,12 +67,14 @@ class Page:
         results: What the analysis found.
         scenes: One per setting.
         sections: Figures.
+        unpictured: Cells whose snapshots could not be read.
     """
 
     sources: Sources
     results: Results
     scenes: tuple[Scene, ...]
     sections: tuple[Section, ...]
+    unpictured: tuple[Unreadable, ...] = ()
 
     def plots(self) -> Iterator[Plot]:
         """All figures, in order."""
@@ -139,7 +144,12 @@ class Page:
                 "positive; no sampling of test examples is in their intervals. The loss of a diverged trial is "
                 "infinite: means are over the trials that did not diverge, with the number that did beside them."
             )
+        notes += [f"No picture of cell {item.cell}: {item.reason}." for item in self.unpictured]
         return notes
+
+    def pictured(self) -> bool:
+        """Whether there is any picture: only then the page brings along how they look and move."""
+        return any(section.name in PICTURES for section in self.sections)
 
     def references(self) -> str:
         """Which batch size the learning-rate rules start from."""
@@ -203,19 +213,25 @@ class Page:
 def render_html(page: Page) -> str:
     """Render the page: one file that refers to nothing but its own tables."""
     templates = resources.files("bench.report") / "templates"
+
+    def read(name: str) -> str:
+        return (templates / name).read_text(encoding="utf-8")
+
     environment = jinja2.Environment(
-        loader=jinja2.DictLoader({"index.html.j2": (templates / "index.html.j2").read_text(encoding="utf-8")}),
+        loader=jinja2.DictLoader({"index.html.j2": read("index.html.j2")}),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    style = (templates / "style.css").read_text(encoding="utf-8")
+    style = read("style.css")
     style = style.replace("/*light*/", theme_variables(dark=False)).replace("/*dark*/", theme_variables(dark=True))
+    pictured = page.pictured()
     return environment.get_template("index.html.j2").render(
         page=page,
-        style=Markup(style + HALO),
+        style=Markup(style + HALO + (read("pictures.css") if pictured else "")),
+        script=Markup(read("film.js") if pictured else ""),
         drawing=lambda panel: Markup(panel.drawing.inline),
         data_table=data_table,
     )

@@ -2,12 +2,13 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pandas as pd
 from matplotlib.figure import Figure as Canvas
 
 from bench.analysis.measures import Measure, measure_of
+from bench.analysis.pictures import Pictures, no_pictures
 from bench.analysis.results import Results
 from bench.analysis.study import SETTING, select
 from bench.analysis.words import batch_name
@@ -63,11 +64,13 @@ class Scene:
         results: Everything the analysis found.
         setting: Task, model, device and precision.
         prefix: Put before the names of figures; tells settings apart.
+        pictures: What pictures are drawn from.
     """
 
     results: Results
     setting: dict[str, str]
     prefix: str
+    pictures: Pictures = field(default_factory=no_pictures)
 
     def rows(self, frame: pd.DataFrame, **keys: object) -> pd.DataFrame:
         """Return the rows of this setting (and of what else is asked for)."""

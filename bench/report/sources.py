@@ -3,11 +3,14 @@
 import json
 import re
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
+from bench.analysis.pictures import Pictures, collect
+from bench.analysis.results import Results
 from bench.results.curves import empty_curves
 from bench.results.record import Record, RecordError
 from bench.results.store import Store
@@ -70,6 +73,22 @@ def read_sources(store: Store) -> Sources:
             pairs.append((record, curves))
     mirror, problem = _read_mirror(store)
     return Sources(store.sweep, tuple(pairs), tuple(unreadable), mirror, problem)
+
+
+def read_pictures(store: Store, sources: Sources, results: Results) -> tuple[Pictures, tuple[Unreadable, ...]]:
+    """Read what the records keep for pictures, a cell at a time; one that cannot be read is listed, without its own."""
+    unreadable: list[Unreadable] = []
+
+    def read() -> Iterator[tuple[str, pd.DataFrame]]:
+        for record, _ in sources.pairs:
+            if store.has_snapshots(record.cell):
+                try:
+                    yield record.cell, store.snapshots(record.cell)
+                except RecordError as error:
+                    unreadable.append(Unreadable(record.cell, portable(str(error).removeprefix(f"{store.path}/"))))
+
+    pictures = collect(results.study, results.choices, read())
+    return pictures, tuple(unreadable)
 
 
 def _read_mirror(store: Store) -> tuple[dict[str, Any] | None, str | None]:

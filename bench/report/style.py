@@ -137,15 +137,28 @@ def svg(figure: Canvas, name: str, title: str, alt: str) -> Drawing:
     head, body = text.split(">", 1)
     box = re.search(r'viewBox="([^"]+)"', head)
     assert box is not None
-    shared = f'viewBox="{box[1]}" stroke-linejoin="round" stroke-linecap="butt"'
+    return drawing(box[1], body, title, alt)
+
+
+def drawing(box: str, body: str, title: str, alt: str, file_body: str | None = None) -> Drawing:
+    """Finish a drawing.
+
+    Args:
+        box: Its view box.
+        body: What stands between the opening and the closing tag, the latter included; ids are unique in the page.
+        title: Title, read out with the file.
+        alt: What it shows, in words.
+        file_body: The same for the file of its own, where that differs.
+    """
+    shared = f'viewBox="{box}" stroke-linejoin="round" stroke-linecap="butt"'
     inline = f'<svg role="img" aria-label="{html.escape(alt)}" {shared}>{_themed(body)}'
     size = "".join(
-        f' {side}="{float(part):g}"' for side, part in zip(("width", "height"), box[1].split()[2:], strict=True)
+        f' {side}="{float(part):g}"' for side, part in zip(("width", "height"), box.split()[2:], strict=True)
     )
     file = (
         f'<svg xmlns="http://www.w3.org/2000/svg" role="img"{size} {shared}>'
         f"<title>{html.escape(title)}</title><desc>{html.escape(alt)}</desc>"
-        f"<style>{_file_style()}</style>{_themed(body)}"
+        f"<style>{_file_style()}</style>{_themed(file_body or body)}"
     )
     return Drawing(inline, file)
 
