@@ -75,6 +75,9 @@ def _parser() -> Parser:
     export.add_argument("--format", choices=("csv", "parquet"), default="csv", help="file format (default: csv)")
     verify = _sweep_parser(commands, "verify", "run stored cells again and compare digests")
     verify.add_argument("-n", type=int, help="how many cells, drawn evenly over the sweep (default: all)")
+    verify.add_argument(
+        "--allow-code", action="store_true", help="import tasks and optimizers outside the suite that records name"
+    )
     audit = commands.add_parser("audit", help="check the measurement itself on one cell (Hydra overrides)")
     audit.add_argument("overrides", nargs="*", help="as for bench run")
     listing = commands.add_parser("list", help="list what there is to choose from")
@@ -141,7 +144,7 @@ def _verify(options: argparse.Namespace) -> int:
 
     if options.n is not None and options.n < 1:
         raise UsageError(f"-n {options.n}: must be at least 1")
-    return verify(open_sweep(options.sweep, options.results_root), options.n)
+    return verify(open_sweep(options.sweep, options.results_root), options.n, options.allow_code)
 
 
 def _audit(options: argparse.Namespace) -> int:

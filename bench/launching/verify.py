@@ -1,7 +1,9 @@
 """Verify: run stored cells again and compare what must repeat bit for bit."""
 
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import pandas as pd
 from omegaconf import OmegaConf
@@ -33,12 +35,14 @@ class Comparison:
     detail: str
 
 
-def verify(store: Store, count: int | None) -> int:
+def verify(store: Store, count: int | None, allow_code: bool = False) -> int:
     """Repeat cells of a sweep and print one line each.
 
     Args:
         store: The sweep.
         count: How many of its complete cells, spread evenly over them; None for all.
+        allow_code: Whether code outside the suite that a record names (a task or an optimizer of one's own) may be
+            imported and run.
 
     Returns:
         0 all equal; 1 one differs; 4 none could be compared.
@@ -53,7 +57,7 @@ def verify(store: Store, count: int | None) -> int:
     chosen = [complete[i * len(complete) // wanted] for i in range(wanted)]
     verdicts = []
     for number, cell in enumerate(chosen, 1):
-        comparison = compare(store.read(cell), store.curves(cell))
+        comparison = compare(store.read(cell), store.curves(cell), allow_code)
         verdicts.append(comparison.verdict)
         detail = f" ({comparison.detail})" if comparison.detail else ""
         print(f"[{number}/{len(chosen)}] {cell} {comparison.label}: {comparison.verdict}{detail}", flush=True)
@@ -64,11 +68,15 @@ def verify(store: Store, count: int | None) -> int:
     return 0 if equal else NotComparable.exit_code
 
 
-def compare(record: Record, curves: pd.DataFrame) -> Comparison:
+def compare(record: Record, curves: pd.DataFrame, allow_code: bool = False) -> Comparison:
     """Run the cell of a record again and compare.
 
     A cell whose steps were decided by a clock is compared on the evaluation points that both runs have.
     """
+    foreign = foreign_code(record.config)
+    if foreign and not allow_code:
+        detail = f"it runs {' and '.join(foreign)}, code outside the suite; --allow-code lets it"
+        return Comparison(record.cell, record.axes.task, "not comparable", detail)
     config = OmegaConf.create(record.config)
     try:
         cell = resolve(config)
@@ -93,6 +101,17 @@ def compare(record: Record, curves: pd.DataFrame) -> Comparison:
         print(f"bench: {record.cell} was made elsewhere: {'; '.join(changed)}", file=sys.stderr)
         return Comparison(record.cell, cell.label, "not comparable", "other hardware or versions")
     return Comparison(record.cell, cell.label, "differs", difference or "the final parameters or statuses differ")
+
+
+def foreign_code(config: Mapping[str, Any]) -> list[str]:
+    """Return what a record's configuration would import that is not the suite's own or torch's.
+
+    A record is data: whoever wrote it must not decide what is run here.
+    """
+    optimizer = config.get("optimizer", {})
+    named = [config.get("task", {}).get("module"), optimizer.get("target")]
+    named.append((optimizer.get("fallback") or {}).get("target"))
+    return [str(name) for name in named if name and ":" in str(name) and not str(name).startswith("bench.")]
 
 
 def _without_measuring(cell: Cell) -> Cell:
