@@ -81,4 +81,6 @@ def _against_result(rows: list[Row], unit: str, measure: Measure) -> str:
 
 
 def _who(some: list[Row], everyone: list[Row]) -> str:
-    return "" if len(some) == len(everyone) else f" (with {words.listing([str(row['optimizer']) for row in some])})"
+    if len(some) == len(everyone):
+        return ""
+    return f" (with {words.names([str(row['optimizer']) for row in some], 'optimizer')})"

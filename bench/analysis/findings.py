@@ -10,7 +10,7 @@ from bench.analysis import words
 from bench.analysis.comparisons import STEPS_MARGIN, TIME_MARGIN
 from bench.analysis.intervals import mean_interval, verdict
 from bench.analysis.measures import MEASURES, Accuracy
-from bench.analysis.study import CONDITION, records, select
+from bench.analysis.study import CONDITION, records
 
 MEMORY_MARGIN = 0.01
 
@@ -49,9 +49,13 @@ def findings(
     for row in records(speeds):
         keys = {name: row[name] for name in CONDITION}
         rows += [keys | found for found in (_speed(row), _memory(row)) if found]
+    by_measure = dict(list(seeds.groupby([*CONDITION, "measure"])))
     for key, group in targets.groupby(CONDITION):
         keys = {name: str(value) for name, value in zip(CONDITION, key, strict=True)}
-        rows += [keys | found for measure in ("steps", "seconds") if (found := _target(keys, group, seeds, measure))]
+        for measure in ("steps", "seconds"):
+            own = by_measure.get((*key, measure))
+            if own is not None and (found := _target(group, own, measure)):
+                rows.append(keys | found)
     tuned = comparisons[(comparisons["rule"] == "re-tuned") & comparisons["budget"].isin(["epochs", "steps"])]
     rows += [{name: row[name] for name in CONDITION} | _generalisation(row) for row in records(tuned)]
     table = pd.DataFrame(rows).reindex(columns=COLUMNS)
@@ -107,7 +111,7 @@ def _memory(row: dict[str, Any]) -> dict[str, Any] | None:
     }
 
 
-def _target(keys: dict[str, str], group: pd.DataFrame, seeds: pd.DataFrame, measure: str) -> dict[str, Any] | None:
+def _target(group: pd.DataFrame, seeds: pd.DataFrame, measure: str) -> dict[str, Any] | None:
     """Compare the largest batch with the best one (with the smallest, where the largest is the best)."""
     rows = group[group["measure"] == measure].sort_values("batch_size")
     reached = rows[rows["median"].notna()]
@@ -117,7 +121,7 @@ def _target(keys: dict[str, str], group: pd.DataFrame, seeds: pd.DataFrame, meas
     best = reached.iloc[int(reached["median"].argmin())]
     is_best = best["batch_size"] == largest["batch_size"]
     other = reached.iloc[0] if is_best else best
-    values = select(seeds, **keys, measure=measure).pivot(index="seed", columns="batch_size", values="value")
+    values = seeds.pivot(index="seed", columns="batch_size", values="value")
     ratios = values[largest["batch_size"]] / values[other["batch_size"]]
     logs = mean_interval(np.log(ratios.to_numpy(dtype=float)))
     never = not math.isfinite(largest["median"])

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -36,6 +37,7 @@ class Statement:
         text: One or two sentences.
         details: One sentence per optimizer, where there are several.
         source: CSV table the numbers stand in.
+        per: What the details are about, one each.
     """
 
     topic: str
@@ -45,6 +47,7 @@ class Statement:
     text: str
     details: tuple[str, ...]
     source: str
+    per: str = "optimizer"
 
 
 @dataclass(frozen=True)
@@ -232,9 +235,7 @@ class _Speaker:
             return self._time_together(rows)
         if topic in ("epochs", "equal steps"):
             return self._generalisation_together(rows)
-        low, high = _ends(rows)
-        ends = [f"{words.ratio(row['effect'])} ({row['optimizer']})" for row in (low, high)]
-        span = " to ".join(ends)
+        span = _span(rows, words.ratio)
         if topic == "speed":
             return f"The largest batch handles {span} as many examples per second as the smallest."
         return f"A step at the largest batch has to hold {span} the memory of one at the smallest."
@@ -246,12 +247,12 @@ class _Speaker:
         sizes = sorted({int(row["batch_from"]) for row in lost})
         best = [
             f"{self.batch(size)} "
-            f"({words.listing([str(row['optimizer']) for row in lost if row['batch_from'] == size])})"
+            f"({words.names([str(row['optimizer']) for row in lost if row['batch_from'] == size], 'optimizer')})"
             for size in sizes
         ]
         parts = []
         if won:
-            parts.append(f"The largest batch reached {self.target} first with {words.listing(won)}.")
+            parts.append(f"The largest batch reached {self.target} first with {words.names(won, 'optimizer')}.")
         if lost:
             parts.append(f"The fastest way to {self.target} was {words.listing(best)}.")
         slower = [row for row in lost if math.isfinite(row["effect"])]
@@ -265,14 +266,14 @@ class _Speaker:
         elif slower:
             parts.append(f"The largest took {words.ratio(slower[0]['effect'])} of its time ({slower[0]['optimizer']}).")
         if never:
-            parts.append(f"With {words.listing(never)} the largest batch never got there.")
+            parts.append(f"With {words.names(never, 'optimizer')} the largest batch never got there.")
         return " ".join(parts)
 
     def _generalisation_together(self, rows: list[Row]) -> str:
         unit = "epochs" if rows[0]["topic"] == "epochs" else "steps"
         tally = words.listing(
             [
-                f"{wording} for {words.listing(names)}"
+                f"{wording} for {words.names(names, 'optimizer')}"
                 for verdict, wording in (
                     ("supported", "worse"),
                     ("refuted", "better"),
@@ -287,12 +288,17 @@ class _Speaker:
         for scale in units:
             finite = [row for row in rows if row["effect_unit"] == scale and math.isfinite(row["effect"])]
             if finite:
-                low, high = (
-                    f"{self.measure.effect(row['effect'], scale)} ({row['optimizer']})" for row in _ends(finite)
-                )
-                spans.append(self.measure.apart(low, high))
+                spans.append(self.measure.apart(_span(finite, partial(self.measure.effect, unit=scale))))
         what = words.listing(spans) or f"no {self.measure.of('test')} is finite at both ends"
         return f"At equal {unit}, {what}: {tally}."
+
+
+def _span(rows: list[Row], form: Callable[[float], str]) -> str:
+    """Write the least and the greatest effect with their optimizers, or one value where they look the same."""
+    low, high = _ends(rows)
+    if form(low["effect"]) == form(high["effect"]):
+        return form(low["effect"])
+    return f"{form(low['effect'])} ({low['optimizer']}) to {form(high['effect'])} ({high['optimizer']})"
 
 
 def _ends(rows: list[Row]) -> tuple[Row, Row]:

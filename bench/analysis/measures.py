@@ -65,8 +65,12 @@ class Measure:
         raise NotImplementedError
 
     def brief(self, value: float) -> str:
-        """Write a finite value where there is little room."""
+        """Write a finite value where there is little room and its unit is known."""
         raise NotImplementedError
+
+    def short(self, value: float) -> str:
+        """Write a value with its unit where there is little room."""
+        return self.brief(value) if math.isfinite(value) else "–"
 
     def half_interval(self, half: float) -> str:
         """Write half the width of an interval beside its value, without a unit."""
@@ -84,8 +88,8 @@ class Measure:
         """Write an interval of `effect`: [−1.9, +0.4]."""
         raise NotImplementedError
 
-    def apart(self, low: str, high: str) -> str:
-        """Say how far the largest batch ends from the smallest, given the written least and greatest effect."""
+    def apart(self, span: str) -> str:
+        """Say how far the largest batch ends from the smallest, given the written effects."""
         raise NotImplementedError
 
     def behind(self, effects: list[float], unit: str) -> str:
@@ -128,6 +132,10 @@ class Accuracy(Measure):
         """Write whole percents: 93."""
         return f"{100 * value:.0f}"
 
+    def short(self, value: float) -> str:
+        """Write whole percents: 93 %."""
+        return words.percent(value, 0)
+
     def half_interval(self, half: float) -> str:
         """Write percentage points: 1.2."""
         return f"{100 * half:.{self.digits}f}"
@@ -144,9 +152,9 @@ class Accuracy(Measure):
         """Write an interval in percentage points: [−1.9, +0.4]."""
         return words.points_interval(lo, hi, self.digits)
 
-    def apart(self, low: str, high: str) -> str:
+    def apart(self, span: str) -> str:
         """Say by how many points accuracies differ."""
-        return f"the largest batch's test accuracy differs from the smallest's by {low} to {high}"
+        return f"the largest batch's test accuracy differs from the smallest's by {span}"
 
     def behind(self, effects: list[float], unit: str) -> str:
         """Say how many points the largest batch is below the smallest."""
@@ -205,9 +213,9 @@ class Loss(Measure):
         form = words.ratio if unit == "ratio" else words.signed
         return f"[{form(lo, 2)}, {form(hi, 2)}]"
 
-    def apart(self, low: str, high: str) -> str:
+    def apart(self, span: str) -> str:
         """Say how losses compare."""
-        return f"the largest batch's test loss against the smallest's is {low} to {high}"
+        return f"the largest batch's test loss against the smallest's is {span}"
 
     def behind(self, effects: list[float], unit: str) -> str:
         """Say how much higher the largest batch's loss is."""

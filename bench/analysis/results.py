@@ -9,6 +9,8 @@ from bench.analysis.comparisons import largest_against_smallest
 from bench.analysis.findings import findings
 from bench.analysis.headline import Headline, headlines
 from bench.analysis.outcomes import batch_summary, divergence_map, learning_curves
+from bench.analysis.overview import overview
+from bench.analysis.profiles import performance_ratios, profile_scores
 from bench.analysis.rules import (
     learning_rate_scores,
     reference_batch_sizes,
@@ -44,6 +46,9 @@ class Results:
         curves: `bench.analysis.outcomes.learning_curves`.
         divergence: `bench.analysis.outcomes.divergence_map`.
         summary: `bench.analysis.outcomes.batch_summary`.
+        overview: `bench.analysis.overview.overview`.
+        ratios: `bench.analysis.profiles.performance_ratios`.
+        profile_scores: `bench.analysis.profiles.profile_scores`.
         findings: `bench.analysis.findings.findings`.
         headlines: `bench.analysis.headline.headlines`.
     """
@@ -65,6 +70,9 @@ class Results:
     curves: pd.DataFrame
     divergence: pd.DataFrame
     summary: pd.DataFrame
+    overview: pd.DataFrame
+    ratios: pd.DataFrame
+    profile_scores: pd.DataFrame
     findings: pd.DataFrame
     headlines: list[Headline]
 
@@ -90,6 +98,7 @@ def analyse(cells: pd.DataFrame, trials: pd.DataFrame, curves: pd.DataFrame) -> 
     fast, held, speeds = throughput(data.cells), memory(data.cells), speed_summary(data.cells)
     compared = largest_against_smallest(per_seed, rates)
     found = findings(speeds, targets, per_seed_targets, compared)
+    ratios = performance_ratios(data.cells, targets)
     return Results(
         study=data,
         budgets=common_budgets(complete),
@@ -108,6 +117,9 @@ def analyse(cells: pd.DataFrame, trials: pd.DataFrame, curves: pd.DataFrame) -> 
         curves=learning_curves(data, choices),
         divergence=divergence_map(data, choices),
         summary=batch_summary(data, means, targets, fast, held),
+        overview=overview(data, means, targets),
+        ratios=ratios,
+        profile_scores=profile_scores(ratios),
         findings=found,
         headlines=headlines(found, data.cells),
     )

@@ -133,6 +133,11 @@ def capital(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
+def names(items: Sequence[str], noun: str, most: int = 6) -> str:
+    """Join names as in a sentence, or say how many there are where they would fill a paragraph: 19 optimizers."""
+    return listing(items) if len(items) <= most else plural(len(items), noun)
+
+
 def listing(items: Sequence[str]) -> str:
     """Join names as in a sentence: a, b and c."""
     if len(items) < 2:

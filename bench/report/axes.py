@@ -183,6 +183,7 @@ def legend(
     colours: Sequence[str] = SERIES,
     columns: int = 4,
     guides: Sequence[str] = (),
+    markers: bool = True,
 ) -> None:
     """Put a legend above the axes, where it covers no data; guide lines come last."""
     handles = [
@@ -190,7 +191,7 @@ def legend(
             [],
             [],
             color=colours[index],
-            marker=MARKERS[index],
+            marker=MARKERS[index] if markers else None,
             linestyle=(0, DASHES[index]) if DASHES[index] else "-",  # type: ignore[arg-type]
             markersize=6,
             label=name,

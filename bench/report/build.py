@@ -13,9 +13,10 @@ from bench.analysis.outcomes import unfinished_cells
 from bench.analysis.pictures import Pictures
 from bench.analysis.results import Results, analyse
 from bench.analysis.study import SETTING
-from bench.report import boundary, downhill, figures_cost, figures_learning
+from bench.report import boundary, downhill, figures_cost, figures_learning, figures_profile, overview
 from bench.report.evidence import audit_frame, environment_frame
 from bench.report.markdown import write_markdown
+from bench.report.overview import is_many
 from bench.report.page import PICTURES, Page, Part, Section, render_html
 from bench.report.plot import Plot, Scene
 from bench.report.sources import Sources, Unreadable, read_pictures, read_sources
@@ -36,6 +37,10 @@ SECTIONS = (
     ("boundary", "Decision boundary", "Boundary", (boundary.boundary,)),
     ("divergence", "Divergence", "Divergence", (figures_learning.divergence,)),
 )
+
+#: The same where a sweep has so many settings or optimizers that each setting is folded (`is_many`): few and small,
+#: for they are drawn for every setting.
+FOLDED = (("tasks", "Task by task", "Tasks", (overview.best_curves,)),)
 
 
 def build_report(store: Store, out: Path) -> Path:
@@ -77,20 +82,25 @@ def _page(sources: Sources, results: Results, pictures: Pictures, unpictured: tu
         dict(zip(SETTING, (str(value) for value in key), strict=True))
         for key in results.study.cells[SETTING].drop_duplicates().sort_values(SETTING).itertuples(index=False)
     ]
+    many = is_many(results.study.cells)
     scenes = [
         Scene(results, setting, "-".join(setting.values()) if len(settings) > 1 else "", pictures)
         for setting in settings
     ]
     sections = []
-    for name, title, short, makers in SECTIONS:
+    for name, title, short, makers in FOLDED if many else SECTIONS:
         parts = []
         for scene in scenes:
             plots: list[Plot] = [plot for make in makers if (plot := make(scene))]
             if plots:
                 parts.append(Part(scene, tuple(plots)))
         if parts or name not in PICTURES:
-            sections.append(Section(name, _named(title, scenes), _named(short, scenes), tuple(parts)))
-    return Page(sources, results, tuple(scenes), tuple(sections), unpictured)
+            sections.append(Section(name, _named(title, scenes), _named(short, scenes), tuple(parts), many))
+    if plot := figures_profile.performance_profile(results):
+        section = Section("profile", "Performance profile", "Profile", (Part(None, (plot,)),))
+        # Before the folded settings; after the figures that every sweep has.
+        sections.insert(0 if many else len(sections), section)
+    return Page(sources, results, tuple(scenes), tuple(sections), unpictured, many)
 
 
 def _named(title: str, scenes: Sequence[Scene]) -> str:
@@ -112,6 +122,8 @@ def _whole_tables(sources: Sources, exported: Tables, results: Results) -> dict[
         "cells.csv": exported.cells,
         "trials.csv": exported.trials,
         "summary.csv": results.summary,
+        "overview.csv": results.overview,
+        "profile-scores.csv": results.profile_scores,
         "findings.csv": results.findings,
         "largest-against-smallest.csv": results.comparisons,
         "rules.csv": results.rule_outcomes,

@@ -2,41 +2,64 @@
 
 import re
 
-from bench.report.page import Page
+from bench.analysis.headline import Headline
+from bench.report.page import Page, Part
 from bench.report.view import Table
 
 
 def write_markdown(page: Page) -> str:
     """Write the report as Markdown; figures and tables are linked relative to it."""
     lines = [f"# Is a bigger batch always better? Sweep {_text(page.sweep)}", ""]
-    for scene in page.scenes:
-        headline = page.headline(scene)
-        lines += [f"## {_text(page.label(scene))}", "", f"**{_text(headline.text)}**", ""]
-        for statement in headline.statements:
-            tag = f" *({_text(statement.verdict)}: {_text(statement.claim)})*" if statement.claim else ""
-            lines.append(
-                f"- **{_text(statement.title)}.** {_text(statement.text)}{tag} "
-                f"([{statement.source}](tables/{statement.source}))"
-            )
-            lines += [f"  - {_text(detail)}" for detail in statement.details]
+    if page.many:
+        lines += [*_answer(page.summary()), ""]
+        for table in page.matrices():
+            lines += _table(table)
+        lines += [_text(page.matrix_legend()), ""]
+    for scene in () if page.many else page.scenes:
+        lines += [f"## {_text(page.label(scene))}", "", *_answer(page.headline(scene))]
         lines += ["", *_table(page.batch_table(scene))]
     lines += [_text(page.counts()), "", *[f"> {_text(note)}\n" for note in page.notes()]]
     for section in page.sections:
         lines += [f"## {_text(section.title)}", ""]
-        if not section.parts:
+        if not section.parts and not section.folded:
             lines += ["Nothing to show: no complete cell has the data for it.", ""]
+        if section.folded:
+            for scene in page.scenes:
+                lines += [f"### {_text(page.label(scene))}", "", *_answer(page.headline(scene), details=False), ""]
+                lines += [*_table(page.batch_table(scene)), *_figures(page.part(section, scene))]
+            continue
         for part in section.parts:
-            if section.name == "accuracy":
+            if part.scene and section.name == "accuracy":
                 for table in page.verdicts(part.scene):
                     lines += _table(table)
-            if section.name == "target" and (scaling := page.scaling(part.scene)):
+            if part.scene and section.name == "target" and (scaling := page.scaling(part.scene)):
                 lines += _table(scaling)
-            for plot in part.plots:
-                lines += [f"### {_text(plot.title)}", ""]
-                for panel in plot.panels:
-                    lines += [f"![{_text(panel.alt)}](figures/{panel.name}.svg)", ""]
-                lines += [f"{_text(plot.caption)} Data: [CSV](tables/figure-{plot.name}.csv).", ""]
+            lines += _figures(part)
+            if section.name == "profile" and (scores := page.profile_scores()):
+                lines += _table(scores)
     return "\n".join([*lines, *_evidence(page)])
+
+
+def _answer(headline: Headline, details: bool = True) -> list[str]:
+    lines = [f"**{_text(headline.text)}**", ""]
+    for statement in headline.statements:
+        tag = f" *({_text(statement.verdict)}: {_text(statement.claim)})*" if statement.claim else ""
+        lines.append(
+            f"- **{_text(statement.title)}.** {_text(statement.text)}{tag} "
+            f"([{statement.source}](tables/{statement.source}))"
+        )
+        lines += [f"  - {_text(detail)}" for detail in statement.details if details]
+    return lines
+
+
+def _figures(part: Part | None) -> list[str]:
+    lines: list[str] = []
+    for plot in part.plots if part else ():
+        lines += [f"### {_text(plot.title)}", ""]
+        for panel in plot.panels:
+            lines += [f"![{_text(panel.alt)}](figures/{panel.name}.svg)", ""]
+        lines += [f"{_text(plot.caption)} Data: [CSV](tables/figure-{plot.name}.csv).", ""]
+    return lines
 
 
 def _evidence(page: Page) -> list[str]:

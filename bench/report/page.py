@@ -14,6 +14,7 @@ from bench.analysis.headline import Headline
 from bench.analysis.outcomes import unfinished_cells
 from bench.analysis.results import Results
 from bench.analysis.study import data_set
+from bench.analysis.summary import summarise
 from bench.report.evidence import (
     Mirror,
     audit_frame,
@@ -23,11 +24,13 @@ from bench.report.evidence import (
     failed_table,
     mirror_view,
 )
+from bench.report.figures_profile import score_table
+from bench.report.overview import LEGEND, matrices
 from bench.report.plot import Plot, Scene
 from bench.report.reproduce import Recipe, cell_command, recipes
 from bench.report.sources import Sources, Unreadable, portable
 from bench.report.style import HALO, theme_variables
-from bench.report.view import Table, batch_table, data_table, scaling_table, verdict_tables
+from bench.report.view import Table, batch_table, data_table, dense_table, scaling_table, verdict_tables
 
 #: Sections that only some tasks can have; the others say it when they are empty.
 PICTURES = ("downhill", "boundary")
@@ -35,9 +38,9 @@ PICTURES = ("downhill", "boundary")
 
 @dataclass(frozen=True)
 class Part:
-    """The figures of one section for one setting."""
+    """The figures of one section: for one setting, or for the whole sweep."""
 
-    scene: Scene
+    scene: Scene | None
     plots: tuple[Plot, ...]
 
 
@@ -49,13 +52,15 @@ class Section:
         name: Id, for links.
         title: Heading.
         short: The same in a word, for the navigation.
-        parts: One per setting that has figures here.
+        parts: One per setting that has figures here, or one for all.
+        folded: Whether each setting's part is folded, with its answer and its table before the figures.
     """
 
     name: str
     title: str
     short: str
     parts: tuple[Part, ...]
+    folded: bool = False
 
 
 @dataclass(frozen=True)
@@ -68,6 +73,8 @@ class Page:
         scenes: One per setting.
         sections: Figures.
         unpictured: Cells whose snapshots could not be read.
+        many: Whether the sweep has so many settings or optimizers that an overview stands first and each setting is
+            folded.
     """
 
     sources: Sources
@@ -75,6 +82,7 @@ class Page:
     scenes: tuple[Scene, ...]
     sections: tuple[Section, ...]
     unpictured: tuple[Unreadable, ...] = ()
+    many: bool = False
 
     def plots(self) -> Iterator[Plot]:
         """All figures, in order."""
@@ -95,6 +103,35 @@ class Page:
     def headline(self, scene: Scene) -> Headline:
         """The answer for one setting."""
         return next(headline for headline in self.results.headlines if headline.setting == scene.setting)
+
+    def summary(self) -> Headline:
+        """The answer over all settings."""
+        return summarise(self.results.headlines, self.results.findings)
+
+    def where(self) -> str:
+        """What the settings are, in a few words."""
+        settings = [scene.setting for scene in self.scenes]
+        shared = {name: {setting[name] for setting in settings} for name in ("device", "precision")}
+        tasks = words.plural(len({setting["task"] for setting in settings}), "task")
+        return f"{tasks} on {words.listing(sorted(shared['device']))}, {words.listing(sorted(shared['precision']))}"
+
+    def lead(self) -> str:
+        """The answer in a sentence or two, for what shows no page."""
+        if not self.scenes:
+            return "Nothing of this sweep could be read."
+        return (self.summary() if self.many else self.headline(self.scenes[0])).text
+
+    def matrices(self) -> list[Table]:
+        """Optimizers against tasks."""
+        return matrices(self.results)
+
+    def matrix_legend(self) -> str:
+        """How to read them."""
+        return LEGEND
+
+    def part(self, section: Section, scene: Scene) -> Part | None:
+        """The figures of a section for one setting."""
+        return next((part for part in section.parts if part.scene is scene), None)
 
     def label(self, scene: Scene) -> str:
         """A setting in words."""
@@ -158,7 +195,7 @@ class Page:
 
     def batch_table(self, scene: Scene) -> Table:
         """Batch sizes in rows."""
-        return batch_table(scene)
+        return dense_table(scene) if self.many else batch_table(scene)
 
     def verdicts(self, scene: Scene) -> list[Table]:
         """Budget × rule matrices."""
@@ -167,6 +204,10 @@ class Page:
     def scaling(self, scene: Scene) -> Table | None:
         """Slopes."""
         return scaling_table(scene)
+
+    def profile_scores(self) -> Table | None:
+        """Scores of the performance profile."""
+        return score_table(self.results)
 
     def failed(self) -> Table | None:
         """What has no place in the figures, and why."""

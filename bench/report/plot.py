@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import pandas as pd
 from matplotlib.figure import Figure as Canvas
@@ -76,22 +77,22 @@ class Scene:
         """Return the rows of this setting (and of what else is asked for)."""
         return select(frame, **self.setting, **keys)
 
-    @property
+    @cached_property
     def measure(self) -> Measure:
         """What the setting is judged by."""
         return measure_of(self.rows(self.results.study.cells))
 
-    @property
+    @cached_property
     def optimizers(self) -> list[str]:
         """Names of the optimizers, sorted."""
         return sorted({str(name) for name in self.rows(self.results.study.cells)["optimizer"]})
 
-    @property
+    @cached_property
     def sizes(self) -> list[int]:
         """All batch sizes of the setting, ascending, whether or not their cells are complete."""
         return sorted({int(size) for size in self.rows(self.results.study.cells)["batch_size"]})
 
-    @property
+    @cached_property
     def full(self) -> set[int]:
         """Batch sizes that are the whole training split."""
         cells = self.rows(self.results.study.cells)

@@ -51,12 +51,14 @@ class Table:
         columns: Headings.
         groups: Rows.
         csv: File under tables/ with the same data and more; empty for none.
+        kind: CSS class; empty for none.
     """
 
     caption: str
     columns: tuple[str, ...]
     groups: tuple[Group, ...]
     csv: str = ""
+    kind: str = ""
 
 
 def batch_table(scene: Scene) -> Table:
@@ -84,6 +86,13 @@ def batch_table(scene: Scene) -> Table:
         tuple(groups),
         "summary.csv",
     )
+
+
+def dense_table(scene: Scene) -> Table:
+    """The same without headings between optimizers, for many of them."""
+    table = batch_table(scene)
+    rows = tuple((Cell(group.name), *row) for group in table.groups for row in group.rows)
+    return Table(table.caption, ("optimizer", *table.columns), (Group("", rows),), table.csv, "dense")
 
 
 def _batch_row(scene: Scene, row: dict[Any, Any]) -> tuple[Cell, ...]:

@@ -22,7 +22,7 @@ from bench.analysis.rules import (
 )
 from bench.analysis.speed import memory, throughput
 from bench.analysis.study import Study
-from bench.analysis.targets import to_target
+from bench.analysis.targets import seeds_to_target, to_target
 from tests.analysis.hand_made import Law, hand_study
 
 
@@ -156,12 +156,9 @@ def test_tables_of_the_report_hold_the_loss_and_its_best() -> None:
 def test_findings_speak_of_the_loss_and_of_those_that_diverged() -> None:
     lost = {(256, lr, 0): 2 for lr in (0.25, 0.5, 1.0)}
     data = hand_study(bowl, metric="loss", diverged_at=lost)
-    found = findings(
-        pd.DataFrame(columns=["task"]),
-        to_target(data.trials),
-        pd.DataFrame(),
-        pd.DataFrame([compared(data)]),
-    )
+    targets = to_target(data.trials)
+    seeds = seeds_to_target(data.trials, targets)
+    found = findings(pd.DataFrame(columns=["task"]), targets, seeds, pd.DataFrame([compared(data)]))
     (row,) = found.to_dict("records")
     assert row["topic"] == "equal steps"
     assert "higher test loss" in row["claim"]

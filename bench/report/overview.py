@@ -1,0 +1,178 @@
+"""The first screen of a sweep of many tasks and optimizers: a matrix of both, no cell of it left out."""
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.ticker import FuncFormatter, NullLocator
+
+from bench.analysis import words
+from bench.analysis.measures import MEASURES
+from bench.analysis.results import Results
+from bench.analysis.study import SETTING, records
+from bench.report.axes import legend, measure_axis
+from bench.report.plot import Panel, Plot, Scene, tidy
+from bench.report.style import DASHES, INK, MARKERS, SERIES, canvas, figure_style
+from bench.report.view import Cell, Group, Table
+
+#: From so many settings, or pairs of a setting and an optimizer, on, figures per pair would fill a book.
+MANY_SETTINGS = 4
+MANY_PAIRS = 16
+
+#: Shades of rank.
+SHADES = 5
+#: So many optimizers are drawn in colour and named; the others are grey.
+NAMED = 5
+
+#: Outcome → what stands in its entry.
+ENTRIES = {
+    "diverged": "div.",
+    "not run": "·",
+    "failed": "failed",
+    "oom": "oom",
+    "unavailable": "n/a",
+    "interrupted": "cut",
+}
+LEGEND = (
+    "A number in a shaded entry is the median number of steps to the target: the darker, the better the rank in its "
+    "column, ★ the best. never: the median seed did not get there; beside it the mean test result at the end of the "
+    "runs. Columns marked “end” show and rank that result, because nobody reached the target or there is none. div.: "
+    "every seed diverged. n/a: not available on this device. cut: interrupted. oom: out of memory. ·: not run, or no "
+    "record of it could be read."
+)
+
+
+def is_many(cells: pd.DataFrame) -> bool:
+    """Whether a sweep has too many settings or optimizers for a figure of each.
+
+    Args:
+        cells: Columns `CONDITION`.
+    """
+    pairs = cells[[*SETTING, "optimizer"]].drop_duplicates()
+    return len(pairs[SETTING].drop_duplicates()) >= MANY_SETTINGS or len(pairs) > MANY_PAIRS
+
+
+def matrices(results: Results) -> list[Table]:
+    """Return optimizer × task tables: one per batch size where all settings share few, else the two extremes."""
+    table = results.overview.copy()
+    table["label"] = ["the full batch" if row["full_batch"] else f"batch {row['batch_size']}" for row in records(table)]
+    order = list(dict.fromkeys(table.sort_values(["full_batch", "batch_size"])["label"]))
+    if len(order) <= 3:
+        return [_matrix(table[table["label"] == label], label) for label in order]
+    sizes = table.groupby(SETTING)["batch_size"]
+    ends = (("smallest", sizes.transform("min")), ("largest", sizes.transform("max")))
+    return [_matrix(table[table["batch_size"] == size], f"the {name} batch of each task") for name, size in ends]
+
+
+def _matrix(rows: pd.DataFrame, label: str) -> Table:
+    settings = list(rows[SETTING].drop_duplicates().sort_values(SETTING).itertuples(index=False, name=None))
+    names = setting_labels(settings)
+    entries = {(tuple(row[name] for name in SETTING), row["optimizer"]): row for row in records(rows)}
+    by_value = {
+        setting
+        for setting in settings
+        if all(row["ranked_by"] == "test" for key, row in entries.items() if key[0] == setting)
+    }
+    heads = tuple(
+        f"{name} (end)" if setting in by_value else name for setting, name in zip(settings, names, strict=True)
+    )
+    lines = []
+    for optimizer in _by_rank(rows):
+        lines.append((Cell(optimizer), *[_entry(entries.get((setting, optimizer))) for setting in settings]))
+    counts = Counter(str(outcome) for outcome in rows["outcome"])
+    told = words.listing([f"{count} {outcome}" for outcome, count in sorted(counts.items())])
+    caption = f"At {label}: steps to the target. Optimizers by mean rank. {len(rows)} entries: {told}"
+    return Table(caption, ("optimizer", *heads), (Group("", tuple(lines)),), "overview.csv", "matrix")
+
+
+def _by_rank(rows: pd.DataFrame) -> list[str]:
+    """Order optimizers by their mean rank; who is not ranked somewhere counts as last there."""
+    last = rows["rank"].fillna(rows["ranked"] + 1)
+    mean = last.groupby(rows["optimizer"]).mean()
+    return [str(name) for name in mean.sort_index().sort_values(kind="stable").index]
+
+
+def _entry(row: dict[str, Any] | None) -> Cell:
+    if row is None:
+        return Cell(ENTRIES["not run"], "", "dim")
+    outcome, value = str(row["outcome"]), float(row["test"])
+    if outcome in ENTRIES:
+        return Cell(ENTRIES[outcome], "", "dim" if outcome == "not run" else "bad")
+    written = MEASURES[row["measure"]]().short(value)
+    ranked = row["rank"] == row["rank"]
+    shade = f"q{math.ceil(SHADES * row['rank'] / max(row['ranked'], 1))}" if ranked else ""
+    kind = f"{shade} best" if ranked and row["rank"] == 1 else shade
+    if outcome == "reached":
+        return Cell(words.number(row["steps"], 3 if row["steps"] >= 10 else 2), "", kind)
+    if row["ranked_by"] == "test":
+        lost = f"{round(row['n_diverged'])} div." if row["n_diverged"] else ""
+        return Cell(written, lost, kind)
+    return Cell("never", written, "dim")
+
+
+def setting_labels(settings: Sequence[tuple[str, ...]]) -> list[str]:
+    """Name settings by their task, and by what else tells them apart."""
+    varying = [index for index in range(1, len(SETTING)) if len({setting[index] for setting in settings}) > 1]
+    # The model follows from the task unless one task has several.
+    if len({setting[:1] for setting in settings}) == len({setting[:2] for setting in settings}):
+        varying = [index for index in varying if SETTING[index] != "model"]
+    return [", ".join([setting[0], *(setting[index] for index in varying)]) for setting in settings]
+
+
+def best_curves(scene: Scene) -> Plot | None:
+    """Draw the learning curves of all optimizers at the smallest and the largest batch, the best of them in colour."""
+    measure = scene.measure
+    column = measure.column("val")
+    rows = scene.rows(scene.results.curves)
+    rows = rows[rows[column].notna() & (rows["step"] > 0)]
+    if rows.empty:
+        return None
+    sizes = sorted({int(size) for size in rows["batch_size"]})
+    panels = [
+        _curves_panel(scene, rows[rows["batch_size"] == size], size) for size in dict.fromkeys((sizes[0], sizes[-1]))
+    ]
+    caption = (
+        f"Mean over seeds of {measure.of('val')} at each optimizer's own best learning rate. In colour the {NAMED} "
+        "that rank best in the table above, or end best where it has no rank for them; grey: the others."
+    )
+    columns = ["optimizer", "batch_size", "lr", "step", "epoch", "examples", "train_seconds", "seeds", column]
+    return Plot(scene.name("best-curves"), "Learning curves", caption, tuple(panels), tidy(rows, columns))
+
+
+def _curves_panel(scene: Scene, rows: pd.DataFrame, size: int) -> Panel:
+    measure = scene.measure
+    column = measure.column("val")
+    ends = rows.sort_values("step").groupby("optimizer")[column].last() * measure.direction
+    places = scene.rows(scene.results.overview, batch_size=size).set_index("optimizer")["rank"].reindex(ends.index)
+    order = pd.DataFrame({"rank": places, "end": -ends}).sort_values(["rank", "end"], kind="stable").index
+    named = [str(name) for name in order[:NAMED]]
+    with figure_style():
+        figure = canvas(height=3.5)
+        axes = figure.add_subplot()
+        for optimizer, line in rows.groupby("optimizer"):
+            x, y = line["step"].to_numpy(dtype=float), line[column].to_numpy(dtype=float)
+            if optimizer in named:
+                index = named.index(str(optimizer))
+                dashes: Any = (0, DASHES[index]) if DASHES[index] else "-"
+                axes.plot(x, y, color=SERIES[index], linestyle=dashes, linewidth=1.6, zorder=3)
+                axes.plot(x[-1:], y[-1:], color=SERIES[index], marker=MARKERS[index], zorder=4)
+            else:
+                axes.plot(x, y, color=INK, alpha=0.25, linewidth=0.8, zorder=2)
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: words.number(value)))
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.set_xlabel("steps")
+        shown = rows[column].to_numpy(dtype=float)
+        measure_axis(axes, measure, "val", float(np.nanmin(shown)), float(np.nanmax(shown)))
+        heading = f"Batch {scene.batch(size)}"
+        axes.set_title(heading)
+        legend(figure, named, columns=3)
+        best = [f"{name} {measure.value(measure.direction * float(ends[name]))}" for name in named]
+        alt = (
+            f"{words.capital(measure.of('val'))} of {words.plural(len(ends), 'optimizer')} against steps at batch "
+            f"{scene.batch(size)}. The best end at: {words.listing(best)}."
+        )
+        return scene.panel(figure, scene.name("best-curves", size), heading, alt)
