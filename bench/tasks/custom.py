@@ -41,7 +41,7 @@ def load_custom(reference: str, seed: int) -> Problem:
         UsageError: It cannot be found, imported or called, or what it returns is not a task; one line that says which.
     """
     source = _find(reference)
-    return _load(source, seed, hashlib.sha256(source.content()).hexdigest())
+    return _load(source, seed, source.content())
 
 
 def source_sha256(reference: str) -> str:
@@ -103,10 +103,10 @@ def _find(reference: str) -> _Source:
 
 
 @functools.lru_cache(maxsize=4)
-def _load(source: _Source, seed: int, sha256: str) -> Problem:
+def _load(source: _Source, seed: int, content: bytes) -> Problem:
     # The file's own folder first, as where a script is started from; then what else it may import from here.
     with _on_path(Path.cwd()), _on_path(source.file.parent):
-        function = _function(source, _execute(source, sha256))
+        function = _function(source, _execute(source, content))
         problem = _call(source, function, seed)
         try:
             check_problem(problem)
@@ -118,10 +118,9 @@ def _load(source: _Source, seed: int, sha256: str) -> Problem:
     return problem
 
 
-def _execute(source: _Source, sha256: str) -> ModuleType:
-    """Run the very bytes that were hashed, as a module of its own: no stale bytecode, nothing of that name replaced."""
-    content = source.content()
-    name = f"own_task_{source.file.stem}_{sha256[:12]}"
+def _execute(source: _Source, content: bytes) -> ModuleType:
+    """Run the file's bytes as a module of its own: no stale bytecode, and nothing that has its name is replaced."""
+    name = f"own_task_{source.file.stem}_{hashlib.sha256(content).hexdigest()[:12]}"
     inside = source.file.name == "__init__.py"
     spec = ModuleSpec(f"{source.package}.{name}" if source.package and not inside else name, None)
     spec.origin = str(source.file)
@@ -153,7 +152,7 @@ def _function(source: _Source, module: ModuleType) -> Any:
         error = unknown(f"function in {source.file.name}", source.function, own)
         raise source.refuse(str(error))
     if not callable(function):
-        raise source.refuse(f"{source.function} is a {type(function).__name__}, must be a function of a seed")
+        raise source.refuse(f"{source.function} is of type {type(function).__name__}, must be a function of a seed")
     try:
         inspect.signature(function).bind(0)
     except TypeError as error:

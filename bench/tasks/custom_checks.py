@@ -1,7 +1,8 @@
 """What a problem has to be before anything is trained on it, each failure in one line that names the field."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Generator, Tensor
@@ -53,7 +54,7 @@ def check_repeats(first: Problem, second: Problem) -> None:
 
 def _check_split(name: str, split: Split) -> None:
     if not isinstance(split, Split):
-        raise UsageError(f"{name}: is a {type(split).__name__}, must be a Split")
+        raise UsageError(f"{name}: is of type {type(split).__name__}, must be a Split")
     for part in ("inputs", "labels"):
         tensor = getattr(split, part)
         if not isinstance(tensor, Tensor) or tensor.ndim == 0:
@@ -78,7 +79,8 @@ def _check_target(problem: Problem) -> None:
         raise unknown("target_metric", problem.target_metric, TARGET_METRICS)
     if problem.target_metric == "val_accuracy" and problem.objective.correct is None:
         raise UsageError(
-            f"target_metric=val_accuracy: {problem.objective.name} has no accuracy; give one (correct=…) or take val_loss"
+            f"target_metric=val_accuracy: {problem.objective.name} has no accuracy; "
+            "give one (correct=…) or take val_loss"
         )
     target = problem.target
     if isinstance(target, bool) or not isinstance(target, int | float) or not math.isfinite(target):
@@ -118,9 +120,7 @@ def _check_labels(problem: Problem, weights: Sequence[Tensor]) -> None:
             kind = str(labels.dtype).removeprefix("torch.")
             raise UsageError(f"{name}: labels are {kind}, cross-entropy takes integers (class indices)")
         if labels.ndim != 1:
-            raise UsageError(
-                f"{name}: labels have the shape {tuple(labels.shape)}, cross-entropy takes one per example"
-            )
+            raise UsageError(f"{name}: labels are {_shape(labels)}, cross-entropy takes one per example")
         low, high = int(labels.min()), int(labels.max())
         if low < 0 or high >= classes:
             wrong = low if low < 0 else high
@@ -132,19 +132,19 @@ def _check_outputs(problem: Problem, weights: Sequence[Tensor], name: str) -> No
     split: Split = getattr(problem.splits, name)
     outputs = _outputs(problem, weights, name)
     objective, labels = problem.objective, split.labels[: len(outputs)]
-    losses = objective.losses(outputs, labels)
+    losses = attempt("loss", objective.losses, outputs, labels)
     if not isinstance(losses, Tensor) or tuple(losses.shape) != (len(labels),):
         found = _shape(losses) if isinstance(losses, Tensor) else f"a {type(losses).__name__}"
         raise UsageError(
-            f"loss: {found} for {len(labels)} examples ({name}), must be one for each (reduction='none', and summed over "
-            "an example's outputs)"
+            f"loss: {found} for {len(labels)} examples ({name}), must be one for each (reduction='none', "
+            "and summed over an example's outputs)"
         )
     if not losses.isfinite().all():
         raise UsageError(f"loss: untrained it is NaN or infinite on {name}")
     if objective.mean is not None and objective.mean(outputs, labels).ndim:
         raise UsageError(f"loss: its mean is {_shape(objective.mean(outputs, labels))}, must be a scalar")
     if objective.correct is not None:
-        right = objective.correct(outputs, labels)
+        right = attempt("correct", objective.correct, outputs, labels)
         if not isinstance(right, Tensor) or tuple(right.shape) != (len(labels),):
             found = _shape(right) if isinstance(right, Tensor) else f"a {type(right).__name__}"
             raise UsageError(f"correct: {found} for {len(labels)} examples ({name}), must be one for each")
@@ -153,7 +153,7 @@ def _check_outputs(problem: Problem, weights: Sequence[Tensor], name: str) -> No
 @torch.no_grad()
 def _outputs(problem: Problem, weights: Sequence[Tensor], name: str) -> Tensor:
     inputs: Tensor = getattr(problem.splits, name).inputs[:PROBE_EXAMPLES]
-    outputs = problem.model.forward(weights, inputs)
+    outputs = attempt("model", problem.model.forward, weights, inputs)
     if not isinstance(outputs, Tensor):
         raise UsageError(f"model: returns a {type(outputs).__name__}, must return a tensor")
     if outputs.ndim == 0 or len(outputs) != len(inputs):
@@ -161,6 +161,23 @@ def _outputs(problem: Problem, weights: Sequence[Tensor], name: str) -> Tensor:
     if not outputs.isfinite().all():
         raise UsageError(f"model: untrained outputs are NaN or infinite on {name}")
     return outputs
+
+
+def attempt(field: str, function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call what somebody wrote; name the field and the shapes it was given where that raises.
+
+    Raises:
+        UsageError: It raised something.
+    """
+    try:
+        return function(*arguments)
+    except UsageError:
+        raise
+    except Exception as error:
+        shapes = ", ".join(str(tuple(a.shape)) for a in arguments if isinstance(a, Tensor))
+        text = str(error).strip().splitlines()
+        said = f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
+        raise UsageError(f"{field}: cannot take {shapes}: {said}") from error
 
 
 def _shape(tensor: Tensor) -> str:

@@ -10,13 +10,12 @@ from torch import Generator, Tensor, nn
 from torch.func import functional_call
 
 from bench.errors import UsageError, unknown
+from bench.tasks.custom_checks import PROBE_EXAMPLES, attempt
 from bench.tasks.problem import CROSS_ENTROPY, HALF_SQUARED_ERROR, Model, Objective, Problem, Split, Splits
 
 OBJECTIVES = {"cross_entropy": CROSS_ENTROPY, "half_squared_error": HALF_SQUARED_ERROR}
 #: Outputs and labels → one value per example.
 PerExample = Callable[[Tensor, Tensor], Tensor]
-#: Examples that a model is tried on.
-PROBE_EXAMPLES = 64
 
 
 def problem(
@@ -88,7 +87,7 @@ def module_model(build: Callable[[], nn.Module], inputs: Tensor) -> Model:
             "lambda: nn.Linear(2, 2)"
         )
     if not callable(build):
-        raise UsageError(f"model: is a {type(build).__name__}, must be a function that returns a torch module")
+        raise UsageError(f"model: is of type {type(build).__name__}, must be a function that returns a torch module")
     trained = _seeded(build, 0)
     if not isinstance(trained, nn.Module):
         raise UsageError(f"model: returned a {type(trained).__name__}, must return a torch.nn.Module")
@@ -176,8 +175,8 @@ def _modes_differ(model: Model, module: nn.Module, inputs: Tensor) -> bool:
     parameters, buffers = model.initialise(Generator().manual_seed(0)), model.buffers()
     with torch.random.fork_rng(devices=[]):
         before = torch.get_rng_state()
-        evaluated = model.forward([*parameters, *buffers], inputs)
-        trained = model.training_forward([*parameters, *buffers], inputs)
+        evaluated = attempt("model", model.forward, [*parameters, *buffers], inputs)
+        trained = attempt("model", model.training_forward, [*parameters, *buffers], inputs)
         if not torch.equal(torch.get_rng_state(), before):
             raise UsageError("model: draws random numbers in its forward pass (dropout?), so a trial would not repeat")
     reference = copy.deepcopy(module)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 import torch
@@ -15,6 +15,10 @@ from bench.tasks.playground import FEATURES, PlaygroundKnobs, RegressionKnobs, f
 from bench.tasks.playground_data import DRAWS
 from bench.tasks.problem import Problem
 from bench.tasks.registry import task_facts, task_spec
+from bench.tasks.task import build_task
+from bench.training.batches import BatchOrder, batches_of
+from bench.training.loop import Plan, train_trial
+from bench.training.stepper import Stepper
 from tests.cases import CONF
 
 #: The original's defaults, as its page starts.
@@ -123,7 +127,7 @@ def train(problem: Problem, parameters: list[Tensor], batches: Sequence[Tensor],
 @pytest.mark.parametrize(
     ("name", "given", "deaths"),
     [
-        ("spiral", {"features": list(FEATURES), "hidden": [8, 8]}, False),
+        ("spiral", {"points": 120, "features": list(FEATURES), "hidden": [8, 8]}, False),
         ("gauss", {"regularisation": "l1", "regularisation_rate": 0.1}, True),
         ("circle", {"activation": "sigmoid", "regularisation": "l2", "regularisation_rate": 0.3}, False),
         ("xor", {"activation": "relu", "hidden": [3], "features": ["x1_x2", "sin_x1"]}, False),
@@ -341,27 +345,72 @@ def test_a_bad_knob_is_one_line(given: dict[str, object], line: str) -> None:
     assert "\n" not in str(error.value)
 
 
-def test_the_usual_recipe_separates_the_spiral() -> None:
-    """All seven features, two layers of eight, learning rate .03, batches of 10: 150 epochs."""
-    accuracies = []
-    for seed in range(3):
-        problem = problem_of("spiral", seed, features=list(FEATURES), hidden=[8, 8])
-        parameters = [p.requires_grad_() for p in problem.model.initialise(Generator().manual_seed(seed))]
-        generator, examples = Generator().manual_seed(seed), len(problem.splits.train)
-        batches = [b for _ in range(150) for b in torch.randperm(examples, generator=generator).split(10)]
-        train(problem, parameters, batches, lr=0.03)
-        outputs = problem.model.forward(parameters, problem.splits.train.inputs)
-        assert problem.objective.correct is not None
-        accuracies.append(problem.objective.correct(outputs, problem.splits.train.labels).double().mean().item())
-    # Without noise the origin stands there with both labels: 249 of 250 is all there is to get.
-    assert min(accuracies) >= 0.96
-    assert sorted(accuracies)[1] >= 0.97
+def trained_accuracy(knobs: dict[str, object], seed: int, epochs: int) -> float:
+    """Train the spiral as the original does, batches of 10 in one order, and return the training accuracy."""
+    task = build_task("playground/spiral", problem_of("spiral", seed, **knobs), torch.device("cpu"), "float32", None, 0)
+    plan = replace(PLAN, steps=25 * epochs)
+    trial = train_trial(task, lambda p, lr: torch.optim.SGD(p, lr=lr), plan, 0.03, seed, seed, seed)
+    assert trial.evaluations[-1].epoch == epochs
+    return trial.evaluations[-1].metrics["train_accuracy"]
+
+
+PLAN = Plan(
+    batch_size=10,
+    steps=0,
+    seconds=None,
+    until_largest=True,
+    remainder="carry",
+    reshuffle=False,
+    per_epoch=25,
+    per_octave=1,
+    every_epoch=0,
+    evaluation_batch_size=1000,
+    divergence_factor=100.0,
+    target_metric="val_accuracy",
+    target=0.95,
+)
+
+
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2))])
+def test_the_usual_recipe_separates_the_spiral(seed: int) -> None:
+    """All seven features, two layers of eight, learning rate .03, batches of 10, 300 epochs (1 to 2 s a seed).
+
+    `bench run -m experiment=playground_spiral` has ten seeds: 96.8 to 99.6 % of the training points, median 99.6 %,
+    which is all there is to get: the origin stands there with both labels.
+    """
+    assert trained_accuracy({"features": list(FEATURES), "hidden": [8, 8]}, seed, 300) >= 0.96
 
 
 def test_the_default_network_cannot_separate_the_spiral() -> None:
-    problem = problem_of("spiral")
-    parameters = [p.requires_grad_() for p in problem.model.initialise(Generator().manual_seed(0))]
-    train(problem, parameters, torch.arange(250).split(10) * 60, lr=0.03)
-    outputs = problem.model.forward(parameters, problem.splits.train.inputs)
-    assert problem.objective.correct is not None
-    assert problem.objective.correct(outputs, problem.splits.train.labels).double().mean() < 0.8
+    assert trained_accuracy({}, 0, 60) < 0.8
+
+
+def test_an_epoch_of_the_engine_is_an_epoch_of_the_published_arithmetic() -> None:
+    """Batches of 30 in one order: 250 examples are 8 steps, and the 10 left over begin the next epoch."""
+    problem = problem_of("spiral", regularisation="l2", regularisation_rate=0.1)
+    task = build_task("playground/spiral", problem, torch.device("cpu"), "float32", None, 0)
+    parameters = task.initialise(1)
+    scalar = ScalarNetwork(
+        [p.tolist() for p in parameters[::2]], [p.tolist() for p in parameters[1::2]], "tanh", True, 0.1, "l2"
+    )
+    batches = batches_of(task, 30, "carry", False, order_seed=5, noise_seed=0)
+    Stepper(task, parameters, torch.optim.SGD(parameters, lr=0.03), batches).run(16, lambda: False)
+    order = torch.cat([labels for gathered in orders(250).take(8) for _, labels in gathered]).tolist()
+    left = [i for i in range(250) if i not in order]
+    second = torch.cat([labels for gathered in orders(250, skip=8).take(8) for _, labels in gathered]).tolist()
+    assert sorted(second[:10]) == sorted(left)
+    inputs, labels = problem.splits.train.inputs.tolist(), problem.splits.train.labels.squeeze(1).tolist()
+    for epoch, first in ((order, 30), (second, 40)):
+        for batch in [epoch[:first], *(epoch[start : start + 30] for start in range(first, len(epoch), 30))]:
+            scalar.train_batch([(inputs[i], labels[i]) for i in batch], lr=0.03)
+    for ours, theirs in zip(parameters[::2], scalar.weights, strict=True):
+        torch.testing.assert_close(ours.detach(), torch.tensor(theirs), rtol=0, atol=1e-5)
+
+
+def orders(examples: int, skip: int = 0) -> BatchOrder:
+    """The order that the engine visits, as labels; after so many steps."""
+    index = torch.arange(examples)
+    order = BatchOrder(index, index, 30, "carry", False, seed=5)
+    for _ in order.take(skip):
+        pass
+    return order
