@@ -1,12 +1,31 @@
 """Two real optimizers that act as one: what the main one cannot take is the fallback's."""
 
-from collections import ChainMap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
+
+
+class _States(Mapping[Tensor, Any]):
+    """The states of several optimizers in one view; reading it makes no empty ones, as reading theirs would."""
+
+    def __init__(self, parts: Sequence[Optimizer]) -> None:
+        self._parts = parts
+
+    def __getitem__(self, parameter: Tensor) -> Any:
+        for part in self._parts:
+            if parameter in part.state:
+                return part.state[parameter]
+        raise KeyError(parameter)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        for part in self._parts:
+            yield from part.state
+
+    def __len__(self) -> int:
+        return sum(len(part.state) for part in self._parts)
 
 
 class Composite(Optimizer):
@@ -21,10 +40,13 @@ class Composite(Optimizer):
 
     def __init__(self, parts: Sequence[tuple[Optimizer, bool]]) -> None:
         self.parts = tuple(parts)
-        groups = [group for part, _ in self.parts for group in part.param_groups]
-        super().__init__([parameter for group in groups for parameter in group["params"]], {})
-        self.param_groups = groups
-        self.state = ChainMap(*(part.state for part, _ in self.parts))  # type: ignore[assignment]
+        parameters = [p for part, _ in self.parts for group in part.param_groups for p in group["params"]]
+        super().__init__(parameters, {})
+        self._adopt()
+
+    def _adopt(self) -> None:
+        self.param_groups = [group for part, _ in self.parts for group in part.param_groups]
+        self.state = _States([part for part, _ in self.parts])  # type: ignore[assignment]
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Step every part; those that take gradients use the ones that one call of the closure leaves.
@@ -56,5 +78,4 @@ class Composite(Optimizer):
         """Take over what `state_dict` returned."""
         for (part, _), state in zip(self.parts, state_dict["parts"], strict=True):
             part.load_state_dict(state)
-        self.param_groups = [group for part, _ in self.parts for group in part.param_groups]
-        self.state = ChainMap(*(part.state for part, _ in self.parts))  # type: ignore[assignment]
+        self._adopt()

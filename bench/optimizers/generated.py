@@ -75,8 +75,8 @@ def generated_config(name: str, target: str, kind: "type[Optimizer]") -> dict[st
 
 
 def snake_case(name: str) -> str:
-    """Return a class name in snake case: "SparseAdam" is "sparse_adam", "LBFGS" is "lbfgs"."""
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z]{2})", "_", name).lower()
+    """Return a class name in snake case: "SparseAdam" is "sparse_adam", "LBFGS" is "lbfgs", "AdamW" is "adamw"."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z]\w)", "_", name).lower()
 
 
 def _offered() -> set[str]:

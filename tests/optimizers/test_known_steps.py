@@ -56,7 +56,7 @@ def test_muon_orthogonalises_the_momentum_of_matrices_and_leaves_the_rest_to_ada
             (x.grad,) = torch.autograd.grad(loss_of(x), [x])
         optimizer.step()
         average = 0.95 * average + 0.05 * g
-        # Nesterov's look ahead, then as large as AdamW's update: root mean square .2 for a matrix with both sides equal.
+        # Nesterov's look ahead; then as large as AdamW's update, .2 √(longer side).
         direction = newton_schulz((0.05 * g + 0.95 * average).T).T
         update = (before * (1 - 0.1 * lr) - matrix.detach().numpy()) / (lr * 0.2 * np.sqrt(3))
         # torch orthogonalises in bfloat16, which has 8 bits.
