@@ -40,7 +40,10 @@ SECTIONS = (
 
 #: The same where a sweep has so many settings or optimizers that each setting is folded (`is_many`): few and small,
 #: for they are drawn for every setting.
-FOLDED = (("tasks", "Task by task", "Tasks", (overview.best_curves,)),)
+FOLDED = (
+    ("downhill", "Downhill", "Downhill", (downhill.paths,)),
+    ("tasks", "Task by task", "Tasks", (overview.best_curves,)),
+)
 
 
 def build_report(store: Store, out: Path) -> Path:
