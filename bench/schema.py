@@ -196,7 +196,8 @@ class DataConfig:
     """Where data files are.
 
     Attributes:
-        root: Folder with the IDX files (plain or .gz), in itself, in mnist/ or in MNIST/raw/; downloads go there.
+        root: Folder with the files of data sets, each in a folder of its name (such as mnist/ or usps/) or in
+            torchvision's (such as MNIST/raw/); downloads go to the latter.
         download: Whether to download what is not there.
     """
 

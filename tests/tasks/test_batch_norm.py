@@ -132,5 +132,5 @@ def test_the_knob_belongs_to_networks_with_batch_norm() -> None:
     with pytest.raises(UsageError, match=r"unknown knob .*'ghost_batsh'; did you mean 'ghost_batch'"):
         task_spec("mnist5k/f1", "mnist5k", "f1", None, {"ghost_batsh": 32})
     for value in (1, 0, -3):
-        with pytest.raises(UsageError, match="ghost_batch=.*must be at least 2"):
+        with pytest.raises(UsageError, match=r"ghost_batch=.*must be at least 2"):
             task_spec("mnist5k/f1", "mnist5k", "f1", None, {"ghost_batch": value})

@@ -37,7 +37,7 @@ def sha256(content: bytes) -> str:
 
 
 def md5(content: bytes) -> str:
-    return f"md5:{hashlib.md5(content).hexdigest()}"  # noqa: S324 - as torchvision has it
+    return f"md5:{hashlib.md5(content).hexdigest()}"
 
 
 class Mirror:

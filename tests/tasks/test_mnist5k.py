@@ -17,7 +17,7 @@ def test_mnist5k_is_split_as_declared(splits: Splits) -> None:
     inputs = splits.train.inputs.double()
     assert inputs.mean().item() == pytest.approx(0, abs=1e-5)
     assert inputs.std(correction=0).item() == pytest.approx(1, abs=1e-5)
-    # MNIST's own mean and standard deviation are .1307 and .3081; the lightest and the darkest pixel, standardised once.
+    # MNIST's own mean and standard deviation are .1307 and .3081; the lightest and darkest pixel, standardised.
     for part in parts:
         assert part.inputs.min().item() == pytest.approx(-0.1307 / 0.3081, abs=0.01)
         assert part.inputs.max().item() == pytest.approx((1 - 0.1307) / 0.3081, abs=0.03)

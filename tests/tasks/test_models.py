@@ -197,8 +197,8 @@ def test_truncated_normal_initialisation(model: Model, std: float, bias: float) 
         assert weight.abs().max() <= 2 * std
         assert (shift == bias).all()
     drawn = torch.cat([weight.flatten().double() for weight in parameters[::2]]) / std
-    # Over a million draws. With φ the normal density and Φ its distribution, cut at ±2: variance 1 − 4 φ(2)/(2Φ(2) − 1),
-    # and (2Φ(1) − 1)/(2Φ(2) − 1) of the draws within one σ.
+    # Over a million draws. With φ the normal density and Φ its distribution, cut at ±2: variance
+    # 1 − 4 φ(2)/(2Φ(2) − 1), and (2Φ(1) − 1)/(2Φ(2) − 1) of the draws within one σ.
     inside = math.erf(2 / math.sqrt(2))
     variance = 1 - 4 * math.exp(-2) / math.sqrt(2 * math.pi) / inside
     assert math.sqrt(variance) == pytest.approx(0.8796, abs=1e-4)
