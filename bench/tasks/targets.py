@@ -3,7 +3,7 @@
 A target is a validation accuracy that a reasonable learning rate gets strictly past within a few epochs, so that
 time-to-target is something to compare and not a matter of luck. Those of mnist5k and mnist were set below what was
 measured. The other data sets were not at hand: theirs lie below what is published of the test split, and where nothing
-is, below the target of a network that is no stronger.
+is published they are guesses, kept low.
 """
 
 from typing import Any
@@ -18,7 +18,9 @@ TARGETS: dict[str, dict[str, float]] = {
     # Measured: Adam at 2^-10 and batch 64, three seeds, validation after three epochs .92 … .93 (mlp_deepobs),
     # .93 … .94 (f1), .96 … .97 (2c2d, simple_cnn).
     "mnist5k": {"mlp_deepobs": 0.90, "f1": 0.92, "2c2d": 0.95, "simple_cnn": 0.95},
-    "mnist": {"mlp_deepobs": 0.97, "f1": 0.97, "2c2d": 0.985, "simple_cnn": 0.985},
+    # Measured: the same with one seed, .972 (mlp_deepobs) and .971 (f1) after two epochs, .982 (2c2d) and .985
+    # (simple_cnn) after one.
+    "mnist": {"mlp_deepobs": 0.97, "f1": 0.97, "2c2d": 0.98, "simple_cnn": 0.98},
     # arXiv 1708.07747: logistic regression .842, 100 hidden units .871. DeepOBS (arXiv 1903.05499): 2c2d above .92.
     "fashion_mnist": {
         "logreg": 0.82,
@@ -56,8 +58,8 @@ TARGETS: dict[str, dict[str, float]] = {
         "mlp_deepobs": 0.97,
         "f1": 0.97,
         "lenet5": 0.985,
-        "2c2d": 0.985,
-        "simple_cnn": 0.985,
+        "2c2d": 0.98,
+        "simple_cnn": 0.98,
     },
     # LeCun et al. 1989 (Neural Computation 1:541): a convolutional network .950; the others are guesses below it.
     "usps": {
