@@ -33,6 +33,7 @@ def check_problem(problem: Problem) -> None:
     _check_labels(problem, weights)
     for name in SPLITS:
         _check_outputs(problem, weights, name)
+    _check_gradient(problem)
     if problem.stream is not None and problem.stream.epoch < 1:
         raise UsageError(f"stream: epoch={problem.stream.epoch}, must be at least 1 example")
 
@@ -148,6 +149,24 @@ def _check_outputs(problem: Problem, weights: Sequence[Tensor], name: str) -> No
         if not isinstance(right, Tensor) or tuple(right.shape) != (len(labels),):
             found = _shape(right) if isinstance(right, Tensor) else f"a {type(right).__name__}"
             raise UsageError(f"correct: {found} for {len(labels)} examples ({name}), must be one for each")
+
+
+def _check_gradient(problem: Problem) -> None:
+    """Check that a training step has a gradient for every parameter."""
+    model, split = problem.model, problem.splits.train
+    parameters = [p.clone().requires_grad_() for p in model.initialise(Generator().manual_seed(0))]
+    forward = model.training_forward or model.forward
+    outputs = attempt("model", forward, [*parameters, *model.buffers()], split.inputs[:PROBE_EXAMPLES])
+    loss: Tensor = attempt("loss", problem.objective.losses, outputs, split.labels[:PROBE_EXAMPLES]).mean()
+    if not loss.requires_grad:
+        raise UsageError("loss: has no gradient; it must be differentiable in the model's outputs")
+    gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
+    for index, (parameter, gradient) in enumerate(zip(parameters, gradients, strict=True)):
+        which = f"parameter {index} ({_shape(parameter)})"
+        if gradient is None:
+            raise UsageError(f"model: {which} plays no part in the loss")
+        if not gradient.isfinite().all():
+            raise UsageError(f"loss: its untrained gradient by {which} holds NaN or infinity")
 
 
 @torch.no_grad()

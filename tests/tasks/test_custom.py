@@ -277,6 +277,18 @@ WRONG_FIELDS = {
         FIELDS.replace("target", "loss=lambda o, l: o[:, 0] / 0, target"),
         "loss: untrained it is NaN or infinite on train",
     ),
+    "loss without slope": (
+        FIELDS.replace("target", "loss=lambda o, l: (o.argmax(1) - l).abs().float(), target"),
+        "loss: has no gradient; it must be differentiable in the model's outputs",
+    ),
+    "infinite slope": (
+        FIELDS.replace("target", "loss=lambda o, l: (o[:, 0] * 0).abs().sqrt(), target"),
+        "loss: its untrained gradient by parameter 0 (of shape (2, 2)) holds NaN or infinity",
+    ),
+    "idle parameter": (
+        FIELDS.replace("model=net", "model=Idle"),
+        "model: parameter 0 (of shape (3,)) plays no part in the loss",
+    ),
     "one verdict": (
         FIELDS.replace("target", "correct=lambda o, l: (o.argmax(1) == l).all(), target"),
         "correct: of shape () for 30 examples (train), must be one for each",
@@ -297,6 +309,13 @@ def drifting():
     module = nn.Linear(2, 2)
     nn.init.uniform_(module.weight, generator=unseeded)
     return module
+class Idle(nn.Linear):
+    def __init__(self):
+        super().__init__(2, 2)
+        self.weight, self.bias, self.idle = None, None, nn.Parameter(torch.zeros(3))
+        self.used = nn.Parameter(torch.ones(2, 2))
+    def forward(self, inputs):
+        return inputs @ self.used
 """
 
 

@@ -44,11 +44,23 @@ class Tied(nn.Module):
         return self.two(self.one(inputs).tanh())
 
 
+class Recurrent(nn.Module):
+    """Reads an example as a sequence of numbers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gru = nn.GRU(1, 5, batch_first=True)
+        self.head = nn.Linear(5, 4)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.head(self.gru(inputs.unsqueeze(2))[0][:, -1])
+
+
 def make(**changes: Any) -> Problem:
     return own.problem(**{**DATA, "model": net, "target": 0.9, **changes})
 
 
-@pytest.mark.parametrize("build", [net, normalised], ids=["plain", "batch norm"])
+@pytest.mark.parametrize("build", [net, normalised, Recurrent], ids=["plain", "batch norm", "recurrent"])
 def test_training_it_is_training_the_module(build: Callable[[], nn.Module]) -> None:
     model = make(model=build).model
     parameters = [p.requires_grad_() for p in model.initialise(Generator().manual_seed(7))]
