@@ -148,7 +148,7 @@ def disjoint_splits(task: Task) -> AuditCheck:
     MNIST itself holds a few identical images; up to 1 in 1000 held-out examples may be such.
     """
     if not task.distinct:
-        return does_not_apply("splits disjoint", "the splits are one function, with and without its noise")
+        return does_not_apply("splits disjoint", "the task says that its splits share examples")
     train = _fingerprints(task.train)
     shared = {name: len(train & _fingerprints(task.split(name))) for name in ("val", "test")}
     passed = all(count <= len(task.split(name)) / 1000 for name, count in shared.items())
