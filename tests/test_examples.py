@@ -57,3 +57,8 @@ def test_a_task_that_cannot_be_used_is_one_line_and_leaves_nothing(
     assert said.splitlines() == [said]
     assert "unknown function in ring.py 'rnig'; did you mean 'ring'?" in said
     assert not root.exists()
+
+
+def test_a_task_of_ones_own_needs_its_name(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("audit", "task=custom", "tracker=none") == 2
+    assert capsys.readouterr().err.startswith("bench: task.module is missing: name your task, path/to/file.py:function")

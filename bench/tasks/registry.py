@@ -98,6 +98,8 @@ def task_spec(
             raise UsageError(f"task.model={model}: task.data={data} has a model of its own; leave task.model out")
         parsed = parse_knobs(resolve_reference(PROBLEMS[data].knobs), knobs)
         return TaskSpec(name, data, "", "", _turned(parsed)), plain_knobs(parsed)
+    if data is None:
+        raise UsageError("task.module is missing: name your task, path/to/file.py:function (docs/your-own-task.md)")
     if data not in DATA_SETS:
         raise unknown("data set or problem (task.data)", data, [*DATA_SETS, *PROBLEMS])
     if model not in NETWORKS:
