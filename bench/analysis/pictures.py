@@ -18,6 +18,8 @@ Array = npt.NDArray[np.float64]
 
 #: So many moments of a training are pictured at most.
 FRAMES = 12
+#: So many fields are pictured at most, about 1.1 kB of a report each: of more, fewer moments are shown, but four.
+MOST_FIELDS = 1500
 #: The first moment after the start is at most this many times earlier than the last: before, only the smallest
 #: batch sizes have taken a step.
 SPAN = 1000.0
@@ -119,7 +121,7 @@ def collect(data: Study, choices: pd.DataFrame, snapshots: Iterable[tuple[str, p
         planes,
         kept[_TRIAL_COLUMNS],
         positions[_PATH_COLUMNS].sort_values([*POINT, "lr", "step"], ignore_index=True),
-        pd.DataFrame(fields, columns=_FIELD_COLUMNS).sort_values([*POINT, "frame"], ignore_index=True),
+        _fewer(pd.DataFrame(fields, columns=_FIELD_COLUMNS)).sort_values([*POINT, "frame"], ignore_index=True),
     )
 
 
@@ -227,6 +229,21 @@ def _shown(table: pd.DataFrame, trial: dict[str, Any], frames: tuple[Array, pd.D
             "positive": float((values > 0).mean()) if np.isfinite(values).all() else np.nan,
             "values": values,
         }
+
+
+def _fewer(fields: pd.DataFrame) -> pd.DataFrame:
+    """Leave out moments, the same of every trial of a setting, where there are too many fields."""
+    if len(fields) <= MOST_FIELDS:
+        return fields
+    most = max(FRAMES * MOST_FIELDS // len(fields), 4)
+    kept = []
+    for _, group in fields.groupby(SETTING):
+        frames = np.unique(group["frame"])
+        chosen = frames[np.unique(np.linspace(0, len(frames) - 1, most).round().astype(int))]
+        rows = group[group["frame"].isin(chosen)]
+        kept.append(rows.assign(frame=np.searchsorted(chosen, rows["frame"].to_numpy())))
+    fewer: pd.DataFrame = pd.concat(kept, ignore_index=True)
+    return fewer
 
 
 def path_ends(pictures: Pictures, paths: pd.DataFrame) -> pd.DataFrame:

@@ -64,7 +64,7 @@ def boundary(scene: Scene) -> Film | None:
     for optimizer in scene.optimizers:
         mine = fields[fields["optimizer"] == optimizer]
         panels = [
-            _panel(scene, mine[mine["batch_size"] == size], len(frames), shared)
+            _panel(scene, mine[mine["batch_size"] == size], shared)
             for size in sorted({int(size) for size in mine["batch_size"]})
         ]
         if panels:
@@ -109,7 +109,7 @@ def _caption(scene: Scene, plane: Plane, frames: int) -> str:
     return text
 
 
-def _panel(scene: Scene, rows: pd.DataFrame, frames: int, shared: dict[str, str]) -> Panel:
+def _panel(scene: Scene, rows: pd.DataFrame, shared: dict[str, str]) -> Panel:
     """Draw one optimizer at one batch size."""
     shown = records(rows.sort_values("frame"))
     last = shown[-1]
@@ -121,8 +121,6 @@ def _panel(scene: Scene, rows: pd.DataFrame, frames: int, shared: dict[str, str]
     pictures, labels = [], []
     for group in _equal(shown):
         row, numbers = group[0], {int(item["frame"]) for item in group}
-        # A trial that ended before the last frame keeps showing its end.
-        numbers |= set(range(max(numbers) + 1, frames)) if row["step"] == last["step"] else set()
         kind = " ".join(["frame", *(f"f{number}" for number in sorted(numbers))])
         kind += " last shown" if row["step"] == last["step"] else ""
         pictures.append((kind, _field(sheet, row["values"], scale, "1" if plane.classes else ".6")))
@@ -244,7 +242,8 @@ def png(values: Array) -> bytes:
     levels = np.clip(np.rint(np.nan_to_num(values, posinf=0.0, neginf=0.0) * LEVELS), -LEVELS, LEVELS)
     image = Image.fromarray((levels[::-1] + LEVELS).astype(np.uint8), mode="L")
     image.putpalette([part for level in range(-LEVELS, LEVELS + 1) for part in (POSITIVE if level > 0 else NEGATIVE)])
-    alpha = bytes(round(OPACITY * abs(level) / LEVELS) for level in range(-LEVELS, LEVELS + 1))
+    # Rising faster at first: a field that is hardly sure is still seen.
+    alpha = bytes(round(OPACITY * (abs(level) / LEVELS) ** 0.75) for level in range(-LEVELS, LEVELS + 1))
     buffer = io.BytesIO()
     image.save(buffer, format="PNG", transparency=alpha, optimize=True)
     return buffer.getvalue()
@@ -274,7 +273,7 @@ def _points(sheet: Sheet, plane: Plane, scale: float) -> str:
                 (colour, width, 1.0 if plane.classes else 0.3 + 0.7 * abs(label)),
             ]
             if faint or label == 0:
-                layers = [("currentColor", 5, 0.4)]
+                layers = [("currentColor", 5, 0.4 if plane.classes else 0.25)]
             drawn += "".join(
                 f'<path d="{dots}" fill="none" stroke="{ink}" stroke-opacity="{opacity:g}" stroke-width="{thick:g}" '
                 f'stroke-linecap="{cap}"/>'

@@ -33,10 +33,10 @@ THINNING = 7e-4
 
 def paths(scene: Scene) -> Plot | None:
     """Draw the path of every optimizer over the contours of the surface, a panel per batch size."""
-    trials = scene.rows(scene.pictures.trials)
-    shown = scene.rows(scene.pictures.paths).merge(trials[["cell", "lr", "seed"]], on=["cell", "lr", "seed"])
+    trials, shown = scene.rows(scene.pictures.trials), scene.rows(scene.pictures.paths)
     if shown.empty:
         return None
+    shown = shown.merge(trials[["cell", "lr", "seed"]], on=["cell", "lr", "seed"])
     ends = path_ends(scene.pictures, shown).merge(trials[["cell", "lr", "seed", "status"]], on=["cell", "lr", "seed"])
     shared: dict[str, str] = {}
     panels = []

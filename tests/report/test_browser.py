@@ -7,6 +7,9 @@ from typing import Any
 
 import pytest
 
+from bench.report.build import build_report
+from tests.report.pictured import pictures_alone, write_pictured
+
 CHROMIUM = next((p for n in ("chromium", "chromium-browser", "google-chrome") if (p := shutil.which(n))), None)
 ARGUMENTS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
 ARGUMENTS += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
@@ -124,3 +127,59 @@ def test_keyboard_reaches_the_skip_link_first(opened: Any) -> None:
     assert opened.evaluate("document.activeElement.className") == "skip"
     opened.keyboard.press("Enter")
     opened.wait_for_function("location.hash === '#answer'", timeout=10_000)
+
+
+@pytest.fixture(scope="module")
+def pictured(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    store = write_pictured(tmp_path_factory.mktemp("results"))
+    with pictures_alone():
+        return build_report(store, tmp_path_factory.mktemp("pictured"))
+
+
+@pytest.mark.parametrize("width", [390, 1440])
+def test_slider_shows_another_frame_by_keyboard(browser: Any, pictured: Path, width: int) -> None:
+    context = browser.new_context(viewport={"width": width, "height": 900}, offline=True, reduced_motion="reduce")
+    page = context.new_page()
+    complaints: list[str] = []
+    page.on("console", lambda message: complaints.append(message.text))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.goto(pictured.as_uri())
+    figure = page.locator("#boundary figure")
+    slider = figure.get_by_role("slider", name="Training")
+    names = slider.get_attribute("data-frames").split("|")
+    shown = """f => [...f.querySelectorAll('svg[role=img]')].map(s => [...s.querySelectorAll('.frame')]
+        .filter(g => getComputedStyle(g).display !== 'none').map(g => g.innerHTML).join(' '))"""
+    last = figure.evaluate(shown)
+    assert all(panel.count("<image") == 1 for panel in last)
+    assert figure.locator("output").inner_text() == names[-1]
+    slider.focus()
+    page.keyboard.press("Home")
+    first = figure.evaluate(shown)
+    assert figure.locator("output").inner_text() == slider.get_attribute("aria-valuetext") == "epoch 0"
+    # Every batch size moves.
+    assert all(before != after for before, after in zip(last, first, strict=True))
+    assert all("epoch 0<" in panel for panel in first)
+    page.keyboard.press("ArrowRight")
+    assert figure.locator("output").inner_text() == names[1]
+    page.emulate_media(media="print")
+    assert figure.evaluate(shown) == last
+    assert not slider.is_visible()
+    page.emulate_media(media="screen")
+    slider.focus()
+    page.keyboard.press("End")
+    assert figure.evaluate(shown) == last
+    wide, window = page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
+    assert wide <= window
+    assert complaints == []
+    context.close()
+
+
+def test_pictures_need_no_script(browser: Any, pictured: Path) -> None:
+    context = browser.new_context(java_script_enabled=False, offline=True)
+    page = context.new_page()
+    page.goto(pictured.as_uri())
+    assert not page.locator("#boundary .bar").is_visible()
+    for kind in ("#boundary .frame.last image", "#boundary .frame.last text"):
+        assert page.locator(kind).first.is_visible()
+    assert not page.locator("#boundary .frame.f0 text").first.is_visible()
+    context.close()
