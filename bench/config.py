@@ -18,7 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from bench import validation
 from bench.errors import Incompatible, UsageError
-from bench.optimizers.registry import all_arguments, check_optimizer, requirements
+from bench.optimizers.registry import CLOSURE, all_arguments, check_optimizer, requirements
 from bench.optimizers.rules import ruled
 from bench.optimizers.schedules import Phases
 from bench.results.record import Axes
@@ -142,7 +142,10 @@ def resolve(composed: DictConfig) -> Cell:
     config.tracker.validate()
     validation.check_training(config.training, batch_size)
     validation.check_evaluation(config.evaluation, facts)
-    steps = validation.check_budget(config.budget, facts.train_examples, batch_size, config.training.remainder)
+    requires: frozenset[str] = frozenset() if incompatible else requirements(optimizer.target, all_arguments(optimizer))
+    steps = validation.check_budget(
+        config.budget, facts.train_examples, batch_size, config.training.remainder, CLOSURE in requires
+    )
     validation.check_schedule(config.schedule, steps)
     phases = validation.check_batch_schedule(config, facts, batch_size, steps)
     config = dataclasses.replace(config, lr=list(given_lrs), seeds=list(seeds))
@@ -151,7 +154,7 @@ def resolve(composed: DictConfig) -> Cell:
         spec=spec,
         facts=facts,
         optimizer=optimizer,
-        requires=requirements(optimizer.target, all_arguments(optimizer)),
+        requires=requires,
         id=cell_id(config, dict(spec.knobs)),
         batch_size=batch_size,
         lrs=tuple(lr * factor for lr in given_lrs),

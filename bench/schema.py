@@ -151,6 +151,8 @@ class BudgetConfig:
         steps: Optimizer steps, ≥ 1; null for no such limit.
         examples: Examples seen, counting repeats, ≥ 1; null for no such limit.
         seconds: Seconds on the training clock, > 0; null for no such limit. Makes the cell's digest unrepeatable.
+        gradient_evaluations: Gradients of a batch that are computed, ≥ 1; null for no such limit. One a step, but for
+            optimizers that ask for the loss several times a step; a Hessian counts as one for each of its rows.
         until: "largest" (go on until every limit is reached) or "smallest" (end at the first).
     """
 
@@ -158,6 +160,7 @@ class BudgetConfig:
     steps: int | None = None
     examples: int | None = None
     seconds: float | None = None
+    gradient_evaluations: int | None = field(default=None, metadata=LATER)
     until: str = "largest"
 
 

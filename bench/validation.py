@@ -149,8 +149,8 @@ def check_batch_schedule(config: Config, facts: TaskFacts, batch_size: int, step
             f"{facts.train_examples} examples, or null"
         )
     budget = config.budget
-    if steps is None or budget.seconds is not None:
-        raise UsageError("batch_schedule=growth: needs a budget without seconds, in epochs, steps or examples")
+    if steps is None or budget.seconds is not None or budget.gradient_evaluations is not None:
+        raise UsageError("batch_schedule=growth: needs a budget in epochs, steps or examples alone")
     candidates = []
     for wanted in _wanted_examples(budget, facts.train_examples):
         candidates.append(
@@ -276,15 +276,23 @@ def check_evaluation(evaluation: EvaluationConfig, facts: TaskFacts) -> None:
         )
 
 
-def check_budget(budget: BudgetConfig, examples: int, batch_size: int, remainder: str) -> int | None:
-    """Return the steps the countable limits ask for; None where only seconds are limited."""
+def check_budget(
+    budget: BudgetConfig, examples: int, batch_size: int, remainder: str, closure: bool = False
+) -> int | None:
+    """Return the steps the countable limits ask for; None where only what is used up on the way is limited.
+
+    Gradient evaluations are countable but for optimizers that ask for them themselves (`closure`).
+    """
     limits = {
         name: getattr(budget, name)
-        for name in ("epochs", "steps", "examples", "seconds")
+        for name in ("epochs", "steps", "examples", "seconds", "gradient_evaluations")
         if getattr(budget, name) is not None
     }
     if not limits:
-        raise UsageError("budget: set at least one of budget.epochs, budget.steps, budget.examples, budget.seconds")
+        raise UsageError(
+            "budget: set at least one of budget.epochs, budget.steps, budget.examples, budget.seconds, "
+            "budget.gradient_evaluations"
+        )
     for name, value in limits.items():
         if not math.isfinite(value) or value <= 0:
             raise UsageError(f"budget.{name}={value}: must be a finite number above 0")
@@ -297,6 +305,8 @@ def check_budget(budget: BudgetConfig, examples: int, batch_size: int, remainder
         counts.append(budget.steps)
     if budget.examples is not None:
         counts.append(_steps_to_see(budget.examples, examples, batch_size, per_epoch))
+    if budget.gradient_evaluations is not None and not closure:
+        counts.append(budget.gradient_evaluations)
     if not counts:
         return None
     return max(counts) if budget.until == "largest" else min(counts)

@@ -130,6 +130,8 @@ LIMITS = ("epochs", "steps", "examples", "seconds")
         (64, "keep", {"epochs": 1, "steps": 100, "examples": 640, "until": "smallest"}, 10),
         (64, "keep", {"seconds": 3}, None),
         (64, "keep", {"seconds": 3, "steps": 9}, 9),
+        (64, "keep", {"gradient_evaluations": 7}, 7),
+        (64, "keep", {"gradient_evaluations": 7, "steps": 5, "until": "smallest"}, 5),
     ],
 )
 def test_steps_of_a_budget(size: Any, remainder: str, budget: dict[str, Any], steps: int | None) -> None:
@@ -200,7 +202,7 @@ REFUSALS: list[tuple[dict[str, Any], str]] = [
     ),
     (
         {"batch_schedule": {"name": "growth", "milestones": [0.5]}, "budget__seconds": 1.0},
-        "batch_schedule=growth: needs a budget without seconds",
+        "batch_schedule=growth: needs a budget in epochs, steps or examples alone",
     ),
     (
         {"batch_schedule": {"name": "growth", "milestones": [0.5]}, "training__remainder": "carry"},
@@ -270,6 +272,7 @@ REFUSALS: list[tuple[dict[str, Any], str]] = [
         for name, values in {
             "epochs": (0.0, -1.0, float("inf"), float("nan")),
             "steps": (0, -3),
+            "gradient_evaluations": (0,),
             "examples": (0,),
             "seconds": (0.0, float("inf")),
         }.items()
@@ -337,11 +340,13 @@ LEAVES = list(leaf_fields(RESOLVED))
 def test_the_id_depends_on_what_is_computed_and_on_nothing_else(path: tuple[str, ...]) -> None:
     same = cell_id(changed(RESOLVED, path), {}) == cell_id(RESOLVED, {})
     # Knobs count as they differ from their defaults, a task of one's own by its source.
-    assert same == (path[0] in ("sweep", "results_root", "tracker", "data") or path[1:] in (("knobs",), ("module",)))
+    assert same == (
+        path[0] in ("sweep", "results_root", "tracker", "data", "incompatible") or path[1:] in (("knobs",), ("module",))
+    )
 
 
 def test_what_is_left_out_of_the_id_exists() -> None:
-    assert set(NOT_IDENTITY) == {"sweep", "results_root", "tracker", "data"}
+    assert set(NOT_IDENTITY) == {"sweep", "results_root", "tracker", "data", "incompatible"}
     assert set(NOT_IDENTITY) < {field.name for field in dataclasses.fields(Config)}
 
 
@@ -349,7 +354,7 @@ def test_ids_never_change() -> None:
     # Another id for the same configuration would train a finished sweep again.
     assert cell().id == "ca053dc965d757e9"
     assert cell().id == cell_id(RESOLVED, {})
-    assert len(LEAVES) == 69
+    assert len(LEAVES) == 71
 
 
 def test_knobs_count_where_they_are_turned() -> None:

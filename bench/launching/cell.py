@@ -178,6 +178,7 @@ def trial_plan(cell: Cell) -> Plan:
         batch_size=cell.batch_size,
         steps=cell.steps,
         seconds=config.budget.seconds,
+        gradient_evaluations=config.budget.gradient_evaluations,
         until_largest=config.budget.until == "largest",
         remainder=config.training.remainder,
         reshuffle=config.training.reshuffle,
@@ -368,6 +369,7 @@ def _summary(trial: Trial, cell: Cell) -> TrialSummary:
         seconds_to_target=hit.train_seconds if hit else None,
         parameters_sha256=trial.parameters_sha256,
         gradient_evaluations=trial.gradient_evaluations,
+        gradient_evaluations_to_target=hit.gradient_evaluations if hit else None,
     )
 
 

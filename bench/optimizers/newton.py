@@ -42,6 +42,8 @@ class Newton(Optimizer):
         count = sum(p.numel() for p in self.param_groups[0]["params"])
         if count > self.most_parameters:
             raise ValueError(f"Newton takes at most {self.most_parameters} parameters, not {count}")
+        #: What a step costs beyond the gradient it asks for: a backward pass for each row of the Hessian.
+        self.extra_gradients = count
 
     def step(self, closure: Callable[[], Tensor]) -> Tensor:  # type: ignore[override]
         """Take a step.

@@ -125,6 +125,7 @@ class TrialSummary:
             kept) and buffers.
         gradient_evaluations: How often the gradient of a batch was computed: once a step for most optimizers; None in
             records of versions before 0.2.
+        gradient_evaluations_to_target: The same at the first evaluation strictly past the target; None if never.
     """
 
     lr: float
@@ -143,6 +144,7 @@ class TrialSummary:
     seconds_to_target: float | None
     parameters_sha256: str
     gradient_evaluations: int | None = None
+    gradient_evaluations_to_target: int | None = None
 
 
 @dataclass(frozen=True)

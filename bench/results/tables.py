@@ -66,6 +66,7 @@ TRIAL_COLUMNS = (
     "full_batch",
     "reason",
     "gradient_evaluations",
+    "gradient_evaluations_to_target",
 )
 
 CURVE_COLUMNS = (*TRIAL_KEYS, "step", "epoch", "examples", "train_seconds", "split", "metric", "value")
@@ -205,6 +206,7 @@ def _trial_rows(record: Record) -> Iterator[dict[str, Any]]:
             "full_batch": record.axes.full_batch,
             "reason": trial.reason,
             "gradient_evaluations": trial.gradient_evaluations,
+            "gradient_evaluations_to_target": trial.gradient_evaluations_to_target,
         }
         for metric in METRICS:
             row[metric] = trial.final.get(metric)

@@ -31,7 +31,7 @@ class Plan:
         batch_size: Examples per step.
         steps: Last step; None where only seconds limit the trial.
         seconds: Training seconds; None for no such limit.
-        until_largest: With both limits: whether to go on until both are reached, or to end at the first.
+        until_largest: With several limits: whether to go on until all are reached, or to end at the first.
         remainder: "keep", "drop" or "carry".
         reshuffle: Whether each epoch draws a new order.
         per_epoch: Steps per epoch.
@@ -43,6 +43,7 @@ class Plan:
         target: Value to get strictly past.
         method: How steps are taken.
         pictured: Whether what a picture shows of the trial is kept at each evaluation point.
+        gradient_evaluations: Limit on the gradients of a batch that are computed; None for none.
     """
 
     batch_size: int
@@ -60,14 +61,17 @@ class Plan:
     target: float
     method: Method = PLAIN
     pictured: bool = False
+    gradient_evaluations: int | None = None
 
-    def last_step(self, train_seconds: float) -> int | None:
-        """Return the last step as far as it is known once `train_seconds` have passed."""
-        if self.seconds is None:
+    def last_step(self, train_seconds: float, gradient_evaluations: int) -> int | None:
+        """Return the last step as far as it is known once so much has been used up."""
+        used = ((self.seconds, train_seconds), (self.gradient_evaluations, gradient_evaluations))
+        reached = [now >= limit for limit, now in used if limit is not None]
+        if not reached:
             return self.steps
-        if train_seconds >= self.seconds:
-            return self.steps if self.until_largest and self.steps is not None else 0
-        return None if self.until_largest or self.steps is None else self.steps
+        if self.until_largest:
+            return (self.steps or 0) if all(reached) else None
+        return 0 if any(reached) else self.steps
 
     def past_target(self, value: float) -> bool:
         """Whether a value of the target metric lies strictly past the target."""
@@ -89,6 +93,7 @@ class Evaluation:
         examples: Examples seen.
         train_seconds: Training clock.
         metrics: "train_loss", "train_accuracy", "val_loss" … → value; losses in nats.
+        gradient_evaluations: Gradients of a batch computed so far.
     """
 
     step: int
@@ -96,6 +101,7 @@ class Evaluation:
     examples: int
     train_seconds: float
     metrics: dict[str, float]
+    gradient_evaluations: int = 0
 
 
 @dataclass
@@ -183,7 +189,7 @@ def train_trial(
 def _advance(stepper: Stepper, plan: Plan, point: int, stop: Callable[[], bool]) -> bool:
     """Take steps up to an evaluation point or the end of the budget; return whether the budget is used up."""
     while not stop():
-        last = plan.last_step(stepper.seconds)
+        last = plan.last_step(stepper.seconds, stepper.gradient_evaluations)
         goal = point if last is None else min(point, last)
         missing = goal - stepper.steps
         if missing <= 0:
@@ -191,8 +197,12 @@ def _advance(stepper: Stepper, plan: Plan, point: int, stop: Callable[[], bool])
         if plan.seconds is not None:
             rate = stepper.seconds / stepper.steps if stepper.steps else CLOCK_SECONDS
             missing = min(missing, max(1, int(CLOCK_SECONDS / max(rate, 1e-9))))
+        if plan.gradient_evaluations is not None:
+            left = plan.gradient_evaluations - stepper.gradient_evaluations
+            # How many a step takes is known only where the optimizer does not ask for them itself.
+            missing = 1 if plan.method.closure else max(1, min(missing, left))
         stepper.run(missing, stop)
-    last = plan.last_step(stepper.seconds)
+    last = plan.last_step(stepper.seconds, stepper.gradient_evaluations)
     return last is not None and stepper.steps >= last
 
 
@@ -209,6 +219,7 @@ def evaluate(task: Task, stepper: Stepper, plan: Plan) -> Evaluation:
         examples=examples,
         train_seconds=stepper.seconds,
         metrics=dict(zip(names, values, strict=True)),
+        gradient_evaluations=stepper.gradient_evaluations,
     )
 
 

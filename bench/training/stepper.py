@@ -60,7 +60,7 @@ class Stepper:
         steps: Steps taken.
         seconds: Training clock.
         gradient_evaluations: How often the gradient of a batch was computed: once a step, more where a closure is
-            called several times.
+            called several times or the optimizer differentiates gradients itself (its `extra_gradients`).
         weights: Parameters, then buffers.
     """
 
@@ -146,6 +146,7 @@ class Stepper:
         else:
             self._gradients(inputs, labels)
             self.optimizer.step()
+        self.gradient_evaluations += getattr(self.optimizer, "extra_gradients", 0)
         if method.gradient_graph:
             # A gradient with a graph holds its parameter, which holds the gradient: only we can break the circle.
             for parameter in self.parameters:

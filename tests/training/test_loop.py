@@ -21,7 +21,7 @@ from bench.training import stepper as stepper_module
 from bench.training.batches import BatchOrder
 from bench.training.evaluations import evaluation_points
 from bench.training.loop import Plan, Trial, parameters_hash, train_trial
-from bench.training.stepper import Stepper
+from bench.training.stepper import Method, Stepper
 from tests.cases import OPTIMIZERS, builder, plan_of, toy_task
 
 METRICS = ["train_loss", "train_accuracy", "val_loss", "val_accuracy", "test_loss", "test_accuracy"]
@@ -404,3 +404,39 @@ def test_a_failing_model_is_not_hushed_up() -> None:
     broken = dataclasses.replace(task, model=Model("broken", task.model.initialise, forward))
     with pytest.raises(RuntimeError, match="boom"):
         train(broken, plan_of())
+
+
+# --- a budget of gradients -------------------------------------------------------------------------------------------
+
+
+class Hungry(torch.optim.SGD):
+    """Asks for three gradients a step and steps on the last."""
+
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        for _ in range(3):
+            closure()
+        super().step()
+
+
+@pytest.mark.parametrize(
+    ("limits", "steps"),
+    [
+        ({"steps": None, "gradient_evaluations": 12}, 4),
+        ({"steps": None, "gradient_evaluations": 13}, 5),
+        ({"steps": 10, "gradient_evaluations": 12, "until_largest": False}, 4),
+        ({"steps": 2, "gradient_evaluations": 12, "until_largest": False}, 2),
+        ({"steps": 10, "gradient_evaluations": 12}, 10),
+    ],
+)
+def test_a_budget_of_gradients_counts_what_the_optimizer_asks_for(limits: dict[str, Any], steps: int) -> None:
+    plan = plan_of(**limits, method=Method(closure=True))
+    build = lambda parameters, lr: Hungry(parameters, lr=lr)  # noqa: E731
+    trial = train_trial(toy_task(), build, plan, 0.1, 0, init_seed=1, order_seed=2)
+    assert trial.evaluations[-1].step == steps
+    assert trial.gradient_evaluations == 3 * steps
+    assert [e.gradient_evaluations for e in trial.evaluations] == [3 * e.step for e in trial.evaluations]
+
+
+def test_a_plain_step_computes_one_gradient() -> None:
+    trial = train(toy_task(), plan_of(steps=None, gradient_evaluations=17))
+    assert trial.evaluations[-1].step == trial.gradient_evaluations == 17
