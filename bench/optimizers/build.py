@@ -101,8 +101,7 @@ def check_optimizer(optimizer: "OptimizerConfig", facts: "TaskFacts") -> None:
     _check_arguments(target, optimizer.arguments, "optimizer")
     _check_weight_decay(optimizer)
     needs = _check_constructor(target, all_arguments(optimizer), "optimizer")
-    first, last = optimizer.lr_log2[0], optimizer.lr_log2[-1]
-    if learning_rate_argument(optimizer_class(target)) is None and first != last:
+    if learning_rate_argument(optimizer_class(target)) is None and len(set(optimizer.lr_log2)) > 1:
         raise UsageError(
             f"optimizer.lr_log2={list(optimizer.lr_log2)}: {class_title(target)} has no learning rate; "
             "give one value twice, such as [0, 0]"
@@ -179,7 +178,7 @@ def _check_task(optimizer: "OptimizerConfig", needs: frozenset[str], facts: "Tas
         )
     most = getattr(optimizer_class(optimizer.target), "most_parameters", None)
     if most is not None and facts.parameters > most:
+        allowed, has = (f"{count:,}".replace(",", " ") for count in (most, facts.parameters))
         raise Incompatible(
-            f"{given}: keeps a matrix of parameters × parameters, so at most {most:,} parameters".replace(",", " ")
-            + f"; {where} has {facts.parameters:,}".replace(",", " ")
+            f"{given}: keeps a matrix of parameters × parameters, so at most {allowed} parameters; {where} has {has}"
         )

@@ -1,8 +1,10 @@
 """The training loop beside a loop written by hand, and how trials end."""
 
 import dataclasses
+import functools
 import hashlib
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any
@@ -13,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from bench.optimizers.registry import implementations
+from bench.optimizers.registry import CLOSURE, GRADIENT_GRAPH, SPARSE, implementations, optimizer_class
 from bench.tasks.problem import Model, Split
 from bench.tasks.task import Task
 from bench.training import loop
@@ -22,7 +24,7 @@ from bench.training.batches import BatchOrder
 from bench.training.evaluations import evaluation_points
 from bench.training.loop import Plan, Trial, parameters_hash, train_trial
 from bench.training.stepper import Method, Stepper
-from tests.cases import OPTIMIZERS, builder, plan_of, toy_task
+from tests.cases import OPTIMIZERS, builder, needs_of, plan_of, toy_task
 
 METRICS = ["train_loss", "train_accuracy", "val_loss", "val_accuracy", "test_loss", "test_accuracy"]
 
@@ -36,49 +38,109 @@ def train(task: Task, plan: Plan, name: str = "sgd", lr: float = 0.1, **changes:
 
 
 def by_hand(task: Task, name: str, implementation: str, plan: Plan, lr: float) -> nn.Module:
-    """Train the way a tutorial does: a module, `backward`, `zero_grad`, one index_select per batch."""
-    module = nn.Sequential(nn.Flatten(), nn.Linear(784, 128), nn.ReLU(), nn.Linear(128, 10))
+    """Train the way a tutorial does: a module, `backward`, `zero_grad`, one index_select per batch, closures."""
+    start = task.initialise(1)
+    (hidden, inputs), (classes, _) = start[0].shape, start[2].shape
+    module = nn.Sequential(nn.Flatten(), nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, classes))
+    module.to(task.dtype)
     with torch.no_grad():
-        for parameter, value in zip(module.parameters(), task.initialise(1), strict=True):
+        for parameter, value in zip(module.parameters(), start, strict=True):
             parameter.copy_(value)
     optimizer = builder(name, implementation)(list(module.parameters()), lr)
     generator = torch.Generator().manual_seed(2)
+    needs = needs_of(name)
     steps = 0
     while True:
         for chosen in torch.randperm(len(task.train), generator=generator).split(plan.batch_size):
-            optimizer.zero_grad()
-            logits = module(task.train.inputs[chosen])
-            nn.functional.cross_entropy(logits, task.train.labels[chosen]).backward()
-            optimizer.step()
+
+            def closure(chosen: Tensor = chosen) -> Tensor:
+                optimizer.zero_grad()
+                loss = nn.functional.cross_entropy(module(task.train.inputs[chosen]), task.train.labels[chosen])
+                with warnings.catch_warnings():
+                    warnings.filterwarnings("ignore", message=".*create_graph=True")
+                    loss.backward(create_graph=GRADIENT_GRAPH in needs)
+                return loss
+
+            if CLOSURE in needs:
+                optimizer.step(closure)  # type: ignore[arg-type]
+            else:
+                closure()
+                optimizer.step()
             steps += 1
             if steps == plan.steps:
                 return module
 
 
+#: No model of these tasks gives sparse gradients; `test_sparse_gradients…` has one that does.
+DENSE = [name for name in OPTIMIZERS if SPARSE not in needs_of(name)]
+
+
 @pytest.mark.parametrize(
     ("name", "implementation", "size"),
     [
-        *((name, "default", 300) for name in OPTIMIZERS),
+        *((name, "default", 300) for name in DENSE),
         *((name, way, 64) for name in ("momentum", "adam") for way in ("forloop", "foreach", "fused")),
         ("sgd", "default", 1),
         ("sgd", "default", 511),  # larger batches sum the loss in another order
     ],
 )
 def test_a_trial_ends_with_the_bits_of_a_loop_by_hand(task: Task, name: str, implementation: str, size: int) -> None:
-    assert implementation in implementations(OPTIMIZERS[name]["target"])
+    target = OPTIMIZERS[name]["target"]
+    assert implementation in implementations(target)
     small = dataclasses.replace(task, train_evaluation=Split(task.train.inputs[:50], task.train.labels[:50]))
-    plan = plan_of(4000, batch_size=size, steps=20)
+    # A matrix of parameters × parameters is no thing for 101 770 of them.
+    if hasattr(optimizer_class(target), "most_parameters"):
+        small, size = toy_task(), 20
+    needs, examples = needs_of(name), len(small.train)
+    method = Method(closure=CLOSURE in needs, gradient_graph=GRADIENT_GRAPH in needs)
+    plan = plan_of(examples, batch_size=size, steps=5 if CLOSURE in needs else 20, method=method)
     trial = train_trial(small, builder(name, implementation), plan, 0.01, 0, init_seed=1, order_seed=2)
     module = by_hand(small, name, implementation, plan, 0.01)
     assert trial.status == "complete"
     assert trial.parameters_sha256 == parameters_hash(list(module.parameters()))
+    assert trial.parameters_sha256 != parameters_hash(small.initialise(1))
     with torch.no_grad():
-        logits = module(task.val.inputs)
+        logits = module(small.val.inputs)
     assert trial.evaluations[-1].metrics["val_loss"] == pytest.approx(
-        nn.functional.cross_entropy(logits, task.val.labels).item(), rel=1e-5
+        nn.functional.cross_entropy(logits, small.val.labels).item(), rel=1e-5
     )
-    accuracy = (logits.argmax(1) == task.val.labels).double().mean().item()
+    accuracy = (logits.argmax(1) == small.val.labels).double().mean().item()
     assert trial.evaluations[-1].metrics["val_accuracy"] == pytest.approx(accuracy)
+
+
+def test_sparse_gradients_end_with_the_bits_of_a_loop_by_hand() -> None:
+    def forward(weights: Sequence[Tensor], inputs: Tensor, sparse: bool = False) -> Tensor:
+        return nn.functional.embedding(inputs, weights[0], sparse=sparse).sum(1)
+
+    def initialise(generator: torch.Generator) -> list[Tensor]:
+        return [torch.randn(30, 3, generator=generator)]
+
+    words = torch.randint(30, (50, 4), generator=torch.Generator().manual_seed(3))
+    train = Split(words, words.sum(1) % 3)
+    model = Model("bag", initialise, forward, sparse_forward=functools.partial(forward, sparse=True))
+    splits = {"train": train, "train_evaluation": train, "val": train, "test": train}
+    task = dataclasses.replace(toy_task(), model=model, sparse=True, **splits)
+    trial = train_trial(task, builder("sparse_adam"), plan_of(), 0.1, 0, init_seed=1, order_seed=2)
+
+    module = nn.EmbeddingBag(30, 3, mode="sum", sparse=True)
+    with torch.no_grad():
+        module.weight.copy_(task.initialise(1)[0])
+    optimizer = torch.optim.SparseAdam(list(module.parameters()), lr=0.1)
+    generator, steps = torch.Generator().manual_seed(2), 0
+    while steps < 20:
+        for chosen in torch.randperm(50, generator=generator).split(8)[: 20 - steps]:
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(module(words[chosen]), train.labels[chosen]).backward()
+            optimizer.step()
+            steps += 1
+    assert task.initialise(1)[0].dtype == torch.float32
+    torch.testing.assert_close(trial.evaluations[-1].metrics["val_loss"], evaluated(module, train), rtol=1e-6, atol=0)
+    assert trial.evaluations[-1].metrics["val_loss"] < 0.7 * trial.evaluations[0].metrics["val_loss"]
+
+
+def evaluated(module: nn.Module, split: Split) -> float:
+    with torch.no_grad():
+        return nn.functional.cross_entropy(module(split.inputs).double(), split.labels).item()
 
 
 def test_one_step_by_hand() -> None:
