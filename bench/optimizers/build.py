@@ -14,7 +14,7 @@ from bench.optimizers.classes import (
     optimizer_class,
     takes_any,
 )
-from bench.optimizers.requirements import CLOSURE, GROUPS, MATRICES, SPARSE, construct, requirements
+from bench.optimizers.requirements import CLOSURE, GRADIENT_FIRST, GROUPS, MATRICES, SPARSE, construct, requirements
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 def build(
     optimizer: "OptimizerConfig", parameters: "Iterable[Tensor]", lr: float, implementation: str | None = None
 ) -> "Optimizer":
-    """Build the real optimizer object of a configuration, or two where it has a fallback.
+    """Build the real optimizer object of a configuration.
+
+    It comes inside a `Composite` where it has a fallback, or where it requires a gradient before its closure.
 
     Args:
         optimizer: A checked configuration.
@@ -37,19 +39,19 @@ def build(
     """
     chosen = implementation or optimizer.implementation
     arguments, fallback, leaves = all_arguments(optimizer), optimizer.fallback, list(parameters)
+    needs = requirements(optimizer.target, arguments)
     matrices = [p for p in leaves if p.dim() == 2]
-    if fallback is None or len(matrices) == len(leaves):
-        return build_optimizer(optimizer.target, chosen, arguments, leaves, lr)
+    alone = fallback is None or len(matrices) == len(leaves)
+    main = build_optimizer(optimizer.target, chosen, arguments, leaves if alone else matrices, lr)
+    if alone and GRADIENT_FIRST not in needs:
+        return main
     from bench.optimizers.composite import Composite
 
-    rest = [p for p in leaves if p.dim() != 2]
-    main = build_optimizer(optimizer.target, chosen, arguments, matrices, lr)
-    return Composite(
-        [
-            (main, CLOSURE in requirements(optimizer.target, arguments)),
-            (build_optimizer(fallback.target, "default", fallback.arguments, rest, lr), False),
-        ]
-    )
+    parts = [(main, CLOSURE in needs)]
+    if fallback is not None and not alone:
+        rest = [p for p in leaves if p.dim() != 2]
+        parts.append((build_optimizer(fallback.target, "default", fallback.arguments, rest, lr), False))
+    return Composite(parts)
 
 
 def build_optimizer(

@@ -1,4 +1,4 @@
-"""Two real optimizers that act as one: what the main one cannot take is the fallback's."""
+"""Real optimizers that act as one: what the main one cannot take is the fallback's."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -49,7 +49,7 @@ class Composite(Optimizer):
         self.state = _States([part for part, _ in self.parts])  # type: ignore[assignment]
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Step every part; those that take gradients use the ones that one call of the closure leaves.
+        """Step every part, after one call of the closure: its gradients are for the parts that take gradients.
 
         Args:
             closure: Evaluates the loss and puts gradients in place; None where they already are.

@@ -3,7 +3,7 @@
 #: Target → what its steps are compared with.
 KNOWN_ANSWERS: dict[str, str] = {
     "Adadelta": "its published rule in NumPy; optax",
-    "Adafactor": "its published rule in NumPy",
+    "Adafactor": "its published rule in NumPy; optax",
     "Adagrad": "its published rule in NumPy; optax",
     "Adam": "its published rule in NumPy; optax",
     "AdamW": "its published rule in NumPy; optax",
@@ -14,7 +14,7 @@ KNOWN_ANSWERS: dict[str, str] = {
     "NAdam": "its published rule in NumPy; optax",
     "RAdam": "its published rule in NumPy; optax",
     "RMSprop": "its published rule in NumPy; optax",
-    "Rprop": "its published rule in NumPy; optax",
+    "Rprop": "its published rule in NumPy",
     "SGD": "its published rule in NumPy; optax",
     "SparseAdam": "its published rule in NumPy",
     "bench.optimizers.newton:Newton": "one undamped step lands on the minimum of a quadratic",

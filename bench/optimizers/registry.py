@@ -18,6 +18,7 @@ from bench.optimizers.classes import (
 from bench.optimizers.known_answers import known_answer
 from bench.optimizers.requirements import (
     CLOSURE,
+    GRADIENT_FIRST,
     GRADIENT_GRAPH,
     GROUPS,
     MATRICES,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CLOSURE",
+    "GRADIENT_FIRST",
     "GRADIENT_GRAPH",
     "GROUPS",
     "IMPLEMENTATIONS",

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 #: What a step can require beyond a dense gradient.
 CLOSURE, GRADIENT_GRAPH, SPARSE = "closure", "gradient graph", "sparse gradients"
 MATRICES, GROUPS = "matrices", "parameter groups"
+GRADIENT_FIRST = "gradient before the closure"
 #: Key by which classes that require parameter groups tell matrices (true) from the rest (false).
 GROUP_KEY = "use_muon"
 
@@ -37,6 +38,7 @@ ATTEMPTS: tuple[tuple[str, ...], ...] = (
     (GROUPS,),
     (SPARSE,),
     (GRADIENT_GRAPH,),
+    (CLOSURE, GRADIENT_FIRST),
     (CLOSURE, GRADIENT_GRAPH),
     (MATRICES, CLOSURE),
     (MATRICES, GRADIENT_GRAPH),
@@ -56,9 +58,10 @@ def requirements(target: str, arguments: Mapping[str, Any] | None = None) -> fro
         arguments: Keyword arguments beyond the learning rate; they can change the answer.
 
     Returns:
-        Some of `CLOSURE` (the step asks for the loss again), `GRADIENT_GRAPH` (gradients that can be differentiated),
-        `SPARSE` (sparse gradients), `MATRICES` (parameters with two dimensions, no others) and `GROUPS` (matrices and
-        the rest in groups marked `GROUP_KEY`); empty for most.
+        Some of `CLOSURE` (the step asks for the loss again), `GRADIENT_FIRST` (it takes a gradient before it does, as
+        sharpness-aware minimisation), `GRADIENT_GRAPH` (gradients that can be differentiated), `SPARSE` (sparse
+        gradients), `MATRICES` (parameters with two dimensions, no others) and `GROUPS` (matrices and the rest in groups
+        marked `GROUP_KEY`); empty for most.
 
     Raises:
         UsageError: No such class, or no way to take a step was found; says what is missing.
@@ -185,11 +188,9 @@ def _try(
         optimizer = construct(kind, parameters, needs, lr, arguments)
         step: Callable[..., Any] = optimizer.step
         for _ in range(STEPS):
-            if CLOSURE in needs:
-                step(closure)
-            else:
+            if CLOSURE not in needs or GRADIENT_FIRST in needs:
                 closure()
-                step()
+            step(closure) if CLOSURE in needs else step()
     return before, [p.detach() for p in parameters]
 
 

@@ -203,6 +203,24 @@ def test_a_fallback_takes_what_is_no_matrix() -> None:
     assert type(only) is torch.optim.Muon, "where all are matrices, there is nothing to fall back on"
 
 
+def test_a_gradient_is_there_before_the_closure_moves_the_parameters() -> None:
+    x = torch.full((2,), 3.0, requires_grad=True)
+    optimizer = build(config("tests.optimizers.test_requirements:Ahead"), [x], 0.5)
+    asked = []
+
+    def closure() -> torch.Tensor:
+        with torch.enable_grad():
+            loss = x.square().sum() / 2
+            (x.grad,) = torch.autograd.grad(loss, [x])
+        asked.append(x[0].item())
+        return loss
+
+    optimizer.step(closure)  # type: ignore[arg-type]
+    # The gradient is x itself: asked at 3 and, .01 × 3 up, at 3.03; then half of 3.03 down from 3.
+    assert asked == pytest.approx([3.0, 3.03])
+    assert x[0].item() == pytest.approx(3 - 0.5 * 3.03)
+
+
 def test_groups_are_made_for_classes_that_mark_them() -> None:
     groups = build(config(HERE + "Marked"), leaves(), 0.5).param_groups
     assert [(group["use_muon"], len(group["params"]), group["lr"]) for group in groups] == [

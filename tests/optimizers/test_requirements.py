@@ -12,6 +12,7 @@ from torch import Tensor
 from bench.errors import UsageError
 from bench.optimizers.registry import (
     CLOSURE,
+    GRADIENT_FIRST,
     GRADIENT_GRAPH,
     GROUPS,
     MATRICES,
@@ -81,6 +82,21 @@ class Second(torch.optim.SGD):
         super().step(closure)
 
 
+class Ahead(torch.optim.SGD):
+    """Sharpness-aware: climbs along the gradient that is there, asks for another, and descends from where it was."""
+
+    def step(self, closure: Any = None) -> Any:
+        (group,) = self.param_groups
+        with torch.no_grad():
+            climbs = [p.grad * 0.01 for p in group["params"]]
+            torch._foreach_add_(group["params"], climbs)
+            self.zero_grad()
+            loss = closure()
+            torch._foreach_sub_(group["params"], climbs)
+        super().step()
+        return loss
+
+
 class Loud(torch.optim.SGD):
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
         warnings.warn("noise", stacklevel=1)
@@ -93,7 +109,14 @@ HERE = f"{Path(__file__)}:"
 
 @pytest.mark.parametrize(
     ("name", "needs"),
-    [("Curved", {GRADIENT_GRAPH}), ("Marked", {GROUPS}), ("Second", {CLOSURE}), ("Loud", set()), ("SGD", set())],
+    [
+        ("Curved", {GRADIENT_GRAPH}),
+        ("Marked", {GROUPS}),
+        ("Second", {CLOSURE}),
+        ("Ahead", {CLOSURE, GRADIENT_FIRST}),
+        ("Loud", set()),
+        ("SGD", set()),
+    ],
 )
 def test_classes_of_ones_own(name: str, needs: set[str]) -> None:
     assert requirements(HERE + name if name != "SGD" else "torch.optim:SGD") == needs
