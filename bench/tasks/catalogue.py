@@ -276,6 +276,27 @@ PROBLEMS: dict[str, ProblemEntry] = {
             "exact recursion of the expected loss; steps to target of SGD and momentum",
         ),
         ProblemEntry(
+            "two_well",
+            "a narrow and a wide quadratic well, started in the narrow one; accuracy = escaped",
+            "bench.tasks.two_well:two_well",
+            "bench.tasks.two_well:TwoWellKnobs",
+            "minima, curvature, edge of stability, stationary spread of SGD",
+        ),
+        ProblemEntry(
+            "embedding/bigram",
+            "the next token of a Markov chain from this one: a table of logits, sparse gradients",
+            "bench.tasks.bigram:bigram",
+            "bench.tasks.bigram:BigramKnobs",
+            "untrained loss = ln V; optimum = conditional entropy; sparse = dense gradient",
+        ),
+        ProblemEntry(
+            "teacher_student",
+            "a network learns what another of its family says, with noise",
+            "bench.tasks.teacher_student:teacher_student",
+            "bench.tasks.teacher_student:TeacherStudentKnobs",
+            "loss of the teacher = noise floor",
+        ),
+        ProblemEntry(
             "regression/linear",
             "linear regression: known optimum, Hessian and stability edge",
             "bench.tasks.regression:linear",

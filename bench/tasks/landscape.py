@@ -2,7 +2,8 @@
 
 A mini-batch needs examples. Here an example is a noise vector ε, and its loss is L(θ) + ε·θ: the function with the
 gradient noise of that example. The vectors sum to zero, so the full batch is the exact gradient, and a batch of B drawn
-without replacement from N has gradient noise of variance σ²/B · (N − B)/(N − 1) in every coordinate.
+without replacement from N has gradient noise of variance σ²/B · (N − B)/(N − 1) in every coordinate. The noise of an
+epoch sums to zero too: what takes longer than an epoch feels less of it than it would of independent draws.
 """
 
 import math

@@ -143,7 +143,7 @@ def linear_optimum(split: Split) -> list[Tensor]:
 
 def stability_edge(hessian: Tensor) -> float:
     """Return the learning rate from which on gradient descent diverges, 2/λmax."""
-    return 2 / torch.linalg.eigvalsh(hessian)[-1].item()
+    return 2 / float(torch.linalg.eigvalsh(hessian)[-1])
 
 
 def logistic_hessian(split: Split, parameters: Sequence[Tensor]) -> Tensor:

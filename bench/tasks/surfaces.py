@@ -90,7 +90,7 @@ def _rastrigin(x: Tensor, y: Tensor) -> Tensor:
 
 def _ackley(x: Tensor, y: Tensor) -> Tensor:
     # The norm as a function of its own: it has the subgradient 0 at the minimiser, a square root has none.
-    norm = torch.linalg.vector_norm(torch.stack([x, y]), dim=0)
+    norm: Tensor = torch.linalg.vector_norm(torch.stack([x, y]), dim=0)
     waves = ((2 * math.pi * x).cos() + (2 * math.pi * y).cos()) / 2
     return 20 - 20 * (-0.2 * math.sqrt(0.5) * norm).exp() + math.e - waves.exp()
 

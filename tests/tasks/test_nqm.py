@@ -84,5 +84,5 @@ def test_a_full_batch_has_no_noise() -> None:
 
 
 def test_a_dimension_below_one_is_refused() -> None:
-    with pytest.raises(UsageError, match="^task.knobs.dimension=0: must be at least 1$"):
+    with pytest.raises(UsageError, match=r"^task.knobs.dimension=0: must be at least 1$"):
         load("nqm", dimension=0)
