@@ -297,6 +297,13 @@ PROBLEMS: dict[str, ProblemEntry] = {
             "loss of the teacher = noise floor",
         ),
         ProblemEntry(
+            "chebyshev",
+            "a tanh network fits a Chebyshev polynomial: gradient descent at the edge of stability",
+            "bench.tasks.chebyshev:chebyshev",
+            "bench.tasks.chebyshev:ChebyshevKnobs",
+            "largest curvature settles at 2/η (arXiv 2103.00065)",
+        ),
+        ProblemEntry(
             "regression/linear",
             "linear regression: known optimum, Hessian and stability edge",
             "bench.tasks.regression:linear",
