@@ -288,7 +288,8 @@ class _Speaker:
         for scale in units:
             finite = [row for row in rows if row["effect_unit"] == scale and math.isfinite(row["effect"])]
             if finite:
-                spans.append(self.measure.apart(_span(finite, partial(self.measure.effect, unit=scale))))
+                span = _span(finite, partial(self.measure.effect, unit=scale))
+                spans.append(self.measure.apart(span, scale))
         what = words.listing(spans) or f"no {self.measure.of('test')} is finite at both ends"
         return f"At equal {unit}, {what}: {tally}."
 

@@ -88,7 +88,7 @@ class Measure:
         """Write an interval of `effect`: [−1.9, +0.4]."""
         raise NotImplementedError
 
-    def apart(self, span: str) -> str:
+    def apart(self, span: str, unit: str) -> str:
         """Say how far the largest batch ends from the smallest, given the written effects."""
         raise NotImplementedError
 
@@ -152,7 +152,7 @@ class Accuracy(Measure):
         """Write an interval in percentage points: [−1.9, +0.4]."""
         return words.points_interval(lo, hi, self.digits)
 
-    def apart(self, span: str) -> str:
+    def apart(self, span: str, unit: str) -> str:
         """Say by how many points accuracies differ."""
         return f"the largest batch's test accuracy differs from the smallest's by {span}"
 
@@ -213,9 +213,11 @@ class Loss(Measure):
         form = words.ratio if unit == "ratio" else words.signed
         return f"[{form(lo, 2)}, {form(hi, 2)}]"
 
-    def apart(self, span: str) -> str:
-        """Say how losses compare."""
-        return f"the largest batch's test loss against the smallest's is {span}"
+    def apart(self, span: str, unit: str) -> str:
+        """Say how many times as high the loss is, or by how much it differs."""
+        if unit == "ratio":
+            return f"the largest batch's test loss is {span} that of the smallest"
+        return f"the largest batch's test loss differs from the smallest's by {span}"
 
     def behind(self, effects: list[float], unit: str) -> str:
         """Say how much higher the largest batch's loss is."""

@@ -35,7 +35,12 @@ def summarise(headlines: list[Headline], findings: pd.DataFrame) -> Headline:
     Args:
         headlines: One per setting, at least one.
         findings: As `bench.analysis.findings.findings` returns.
+
+    Returns:
+        An answer without a setting; that of the setting, where there is one alone.
     """
+    if len(headlines) == 1:
+        return headlines[0]
     tasks = len({headline.setting["task"] for headline in headlines}) == len(headlines)
     noun, total = "task" if tasks else "setting", len(headlines)
     answers = Counter(headline.answer for headline in headlines)

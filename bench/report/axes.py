@@ -129,6 +129,9 @@ def loss_axis(axes: Axes, label: str, low: float, high: float) -> None:
         pad = 0.06 * (high - low) or 1.0
         axes.set_ylim(low - pad, high + pad)
     number_axis(axes, label, log=low > 0)
+    if low > 0 and high / low < 100:
+        # Losses of one task lie close together; fewer than three labels would be left of a decade and a half.
+        axes.yaxis.set_major_locator(LogLocator(base=10, subs=(1.0, 2.0, 5.0), numticks=12))
 
 
 def shade(measure: Measure, values: pd.DataFrame) -> pd.DataFrame:

@@ -56,9 +56,15 @@ def is_many(cells: pd.DataFrame) -> bool:
 
 
 def matrices(results: Results) -> list[Table]:
-    """Return optimizer × task tables: one per batch size where all settings share few, else the two extremes."""
+    """Return tables of optimizers in rows.
+
+    In columns stand the tasks, a table per batch size; two tables with the smallest and the largest batch of each task
+    where the tasks have too many different ones; and every batch size in one table where there are few tasks.
+    """
     table = results.overview.copy()
     table["label"] = ["the full batch" if row["full_batch"] else f"batch {row['batch_size']}" for row in records(table)]
+    if len(table[SETTING].drop_duplicates()) < MANY_SETTINGS:
+        return [_matrix(table, "every batch size")]
     order = list(dict.fromkeys(table.sort_values(["full_batch", "batch_size"])["label"]))
     if len(order) <= 3:
         return [_matrix(table[table["label"] == label], label) for label in order]
@@ -68,20 +74,24 @@ def matrices(results: Results) -> list[Table]:
 
 
 def _matrix(rows: pd.DataFrame, label: str) -> Table:
-    settings = list(rows[SETTING].drop_duplicates().sort_values(SETTING).itertuples(index=False, name=None))
-    names = setting_labels(settings)
-    entries = {(tuple(row[name] for name in SETTING), row["optimizer"]): row for row in records(rows)}
-    by_value = {
-        setting
-        for setting in settings
-        if all(row["ranked_by"] == "test" for key, row in entries.items() if key[0] == setting)
-    }
-    heads = tuple(
-        f"{name} (end)" if setting in by_value else name for setting, name in zip(settings, names, strict=True)
-    )
-    lines = []
-    for optimizer in _by_rank(rows):
-        lines.append((Cell(optimizer), *[_entry(entries.get((setting, optimizer))) for setting in settings]))
+    keys = [*SETTING, "batch_size"]
+    # Where all are equal nobody is the best.
+    worst = rows.groupby(keys)["rank"].transform("max")
+    rows = rows.assign(level=(worst == 1) & rows["rank"].notna() & (rows["ranked"] > 1))
+    columns = records(rows.drop_duplicates(keys).sort_values(keys))
+    settings = list(dict.fromkeys(tuple(column[name] for name in SETTING) for column in columns))
+    names = dict(zip(settings, setting_labels(settings), strict=True))
+    entries = {(*(row[name] for name in keys), row["optimizer"]): row for row in records(rows)}
+    heads = []
+    for column in columns:
+        head = names[tuple(column[name] for name in SETTING)]
+        if len(columns) > len(settings):
+            head = f"{head}, {column['label']}" if len(settings) > 1 else str(column["label"])
+        heads.append(f"{head} (end)" if column["ranked_by"] == "test" else head)
+    lines = [
+        (Cell(name), *[_entry(entries[*(column[key] for key in keys), name]) for column in columns])
+        for name in _by_rank(rows)
+    ]
     counts = Counter(str(outcome) for outcome in rows["outcome"])
     told = words.listing([f"{count} {outcome}" for outcome, count in sorted(counts.items())])
     caption = f"At {label}: steps to the target. Optimizers by mean rank. {len(rows)} entries: {told}"
@@ -95,9 +105,7 @@ def _by_rank(rows: pd.DataFrame) -> list[str]:
     return [str(name) for name in mean.sort_index().sort_values(kind="stable").index]
 
 
-def _entry(row: dict[str, Any] | None) -> Cell:
-    if row is None:
-        return Cell(ENTRIES["not run"], "", "dim")
+def _entry(row: dict[str, Any]) -> Cell:
     outcome, value = str(row["outcome"]), float(row["test"])
     if outcome in ENTRIES:
         return Cell(ENTRIES[outcome], "", "dim" if outcome == "not run" else "bad")
@@ -105,6 +113,8 @@ def _entry(row: dict[str, Any] | None) -> Cell:
     ranked = row["rank"] == row["rank"]
     shade = f"q{math.ceil(SHADES * row['rank'] / max(row['ranked'], 1))}" if ranked else ""
     kind = f"{shade} best" if ranked and row["rank"] == 1 else shade
+    if row["level"]:
+        kind = f"q{SHADES}"
     if outcome == "reached":
         return Cell(words.number(row["steps"], 3 if row["steps"] >= 10 else 2), "", kind)
     if row["ranked_by"] == "test":
