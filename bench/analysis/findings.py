@@ -112,7 +112,7 @@ def _memory(row: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def _target(group: pd.DataFrame, seeds: pd.DataFrame, measure: str) -> dict[str, Any] | None:
-    """Compare the largest batch with the best one (with the smallest, where the largest is the best)."""
+    """Compare the largest batch with the best one; where it is the best, with the smallest that got there too."""
     rows = group[group["measure"] == measure].sort_values("batch_size")
     reached = rows[rows["median"].notna()]
     if len(rows) < 2 or reached.empty:
@@ -120,28 +120,31 @@ def _target(group: pd.DataFrame, seeds: pd.DataFrame, measure: str) -> dict[str,
     largest = rows.iloc[-1]
     best = reached.iloc[int(reached["median"].argmin())]
     is_best = best["batch_size"] == largest["batch_size"]
-    other = reached.iloc[0] if is_best else best
+    alone = is_best and len(reached) == 1
+    other = rows.iloc[0] if alone else reached.iloc[0] if is_best else best
     values = seeds.pivot(index="seed", columns="batch_size", values="value")
     ratios = values[largest["batch_size"]] / values[other["batch_size"]]
     logs = mean_interval(np.log(ratios.to_numpy(dtype=float)))
     never = not math.isfinite(largest["median"])
+    # A ratio to a batch size that never got there is that of its luckiest seeds.
+    one_sided = never or alone
     effect, lo, hi = (math.exp(value) for value in (logs.mean, logs.lo, logs.hi))
     margin = TIME_MARGIN if measure == "seconds" else STEPS_MARGIN
     return {
         "topic": "time" if measure == "seconds" else "steps",
         "claim": f"the largest batch reaches the target in the fewest {measure}",
-        "verdict": "refuted" if never else _log_verdict(effect, lo, hi, margin, -1),
+        "verdict": "refuted" if never else "supported" if alone else _log_verdict(effect, lo, hi, margin, -1),
         "batch_from": other["batch_size"],
         "batch_to": largest["batch_size"],
         "value_from": other["median"],
         "value_to": largest["median"],
         "unit": measure,
-        "effect": math.nan if never else effect,
-        "lo": math.nan if never else lo,
-        "hi": math.nan if never else hi,
+        "effect": math.nan if one_sided else effect,
+        "lo": math.nan if one_sided else lo,
+        "hi": math.nan if one_sided else hi,
         "effect_unit": "ratio",
         "n": logs.n,
-        "note": "never reached" if never else "largest is best" if is_best else "",
+        "note": "never reached" if never else "largest alone" if alone else "largest is best" if is_best else "",
         "source": "to-target.csv",
     }
 

@@ -24,6 +24,9 @@ TOPICS = {
     "memory": "Memory",
 }
 
+#: Notes of findings in which no other batch size was faster.
+_LARGEST_WON = ("largest is best", "largest alone")
+
 
 @dataclass(frozen=True)
 class Statement:
@@ -174,6 +177,11 @@ class _Speaker:
                 f"{first} reached {self.target} first, in {words.seconds(row['value_from'])} of training; "
                 f"{largest} never got there with more than half of its seeds."
             )
+        if row["note"] == "largest alone":
+            return (
+                f"Only the largest batch, {largest.removeprefix('batch ')}, reached {self.target} with more than half "
+                f"of its seeds, in {words.seconds(row['value_to'])} of training."
+            )
         if row["note"] == "largest is best":
             return (
                 f"The largest batch, {largest.removeprefix('batch ')}, reached {self.target} first, "
@@ -194,7 +202,8 @@ class _Speaker:
         return f" (interval {ends}, {round(row['n'])} seeds)"
 
     def generalisation(self, row: Row) -> str:
-        unit = "epochs" if row["topic"] == "epochs" else "steps"
+        unit = "epoch" if row["topic"] == "epochs" else "step"
+        unit = unit if row["budget_value"] == 1 else f"{unit}s"
         measure, scale = self.measure, str(row["effect_unit"])
         wide = (
             f"; {measure.interval(row['lo_wide'], row['hi_wide'], scale)} if the "
@@ -241,9 +250,9 @@ class _Speaker:
         return f"A step at the largest batch has to hold {span} the memory of one at the smallest."
 
     def _time_together(self, rows: list[Row]) -> str:
-        won = [str(row["optimizer"]) for row in rows if row["note"] == "largest is best"]
+        won = [str(row["optimizer"]) for row in rows if row["note"] in _LARGEST_WON]
         never = [str(row["optimizer"]) for row in rows if row["note"] == "never reached"]
-        lost = [row for row in rows if row["note"] != "largest is best"]
+        lost = [row for row in rows if row["note"] not in _LARGEST_WON]
         sizes = sorted({int(row["batch_from"]) for row in lost})
         best = [
             f"{self.batch(size)} "

@@ -35,6 +35,7 @@ class Measure:
         gap_label: What the generalisation gap is, for axes; it is positive where training results are better.
         question: What the table of every budget and rule holds.
         diverged: What a diverged trial counts as, in a sentence.
+        no_gap: What becomes of its gap, in a sentence.
     """
 
     name: ClassVar[str]
@@ -44,6 +45,7 @@ class Measure:
     gap_label: ClassVar[str]
     question: ClassVar[str]
     diverged: ClassVar[str]
+    no_gap: ClassVar[str]
 
     def __init__(self, test_examples: int | None = None) -> None:
         self.test_examples = test_examples
@@ -114,6 +116,7 @@ class Accuracy(Measure):
         "seeds and, where their number is known, test examples."
     )
     diverged = "Diverged trials count with the accuracy of the untrained model"
+    no_gap = f"{diverged} and have no gap"
 
     @property
     def digits(self) -> int:
@@ -182,6 +185,7 @@ class Loss(Measure):
         "The loss of a diverged trial is infinite: it makes a learning rate lose to every one without, has no place "
         "in the means drawn here, and is counted beside them"
     )
+    no_gap = "Diverged trials have no gap"
 
     def value(self, value: float) -> str:
         """Write a loss: 0.0123."""

@@ -29,7 +29,7 @@ def overview(data: Study, means: pd.DataFrame, targets: pd.DataFrame) -> pd.Data
     """
     cells = data.cells
     grid = cells[[*SETTING, "batch_size", "full_batch", "measure"]].drop_duplicates([*SETTING, "batch_size"])
-    everyone = pd.DataFrame({"optimizer": sorted({str(name) for name in cells["optimizer"]})})
+    everyone = pd.DataFrame({"optimizer": sorted({str(name) for name in cells["optimizer"]})}, dtype=object)
     table = grid.merge(everyone, how="cross").merge(cells[[*POINT, "status", "target"]], on=POINT, how="left")
     steps = targets.loc[targets["measure"] == "steps", [*POINT, "median", "reached", "n"]]
     table = table.merge(steps.rename(columns={"median": "steps"}), on=POINT, how="left")

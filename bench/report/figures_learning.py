@@ -80,7 +80,7 @@ def _by_rule(scene: Scene, name: str, column: str, title: str) -> Plot | None:
         "batch of at least "
         "16), snapped to the octave grid; a rule is not drawn where it asks for a rate more than "
         "half an octave outside "
-        f"the grid. {scene.measure.diverged}" + (" and have no gap." if column == "gap" else ".")
+        f"the grid. {scene.measure.no_gap if column == 'gap' else scene.measure.diverged}."
     )
     return Plot(scene.name(name), title, caption, tuple(panels), tidy(means, columns))
 

@@ -10,11 +10,13 @@ from hypothesis import strategies as st
 from bench.analysis import words
 from bench.analysis.answer import short_answer
 from bench.analysis.descriptions import trend
+from bench.analysis.findings import findings
+from bench.analysis.headline import headlines
 from bench.analysis.speed import step_time_model
 from bench.analysis.targets import regimes, seeds_to_target, to_target
 from bench.report.axes import spread
 from bench.results.csv import csv_safe, write_csv
-from tests.analysis.hand_made import target_trials
+from tests.analysis.hand_made import KEYS, target_trials
 
 
 def steps_of(best: pd.DataFrame) -> pd.DataFrame:
@@ -185,3 +187,25 @@ def test_csv_is_plain(tmp_path: Path) -> None:
     )
     write_csv(frame, path)
     assert path.read_bytes() == b"'=name,flag,steps,seed,n\n'=x,true,3,1.5,-1\ny,false,,2.0,2\n"
+
+
+def test_a_batch_size_that_alone_reached_the_target_is_compared_with_no_other() -> None:
+    trials = target_trials({(16, 0.5): [None, None, 30], (256, 0.5): [10, 10, 10]})
+    best = to_target(trials)
+    found = findings(
+        pd.DataFrame(columns=["task"]),
+        best,
+        seeds_to_target(trials, best),
+        pd.DataFrame(columns=["rule", "budget"]),
+    ).set_index("topic")
+    row = found.loc["time"]
+    assert (row["verdict"], row["note"], row["batch_from"]) == ("supported", "largest alone", 16)
+    assert math.isnan(row["effect"])
+    cells = pd.DataFrame([KEYS | {"measure": "accuracy", "target": 0.9, "target_metric": "val_accuracy"}])
+    cells = cells.assign(full_batch=False, batch_size=256, test_examples=500.0)
+    (headline,) = headlines(found.reset_index(), cells)
+    (told,) = [statement.text for statement in headline.statements if statement.topic == "time"]
+    assert told == (
+        "Only the largest batch, 256, reached 90 % validation accuracy with more than half of its seeds, "
+        "in 1 s of training."
+    )

@@ -9,6 +9,7 @@ import pytest
 
 from bench.report.build import build_report
 from tests.report.pictured import pictures_alone, write_pictured
+from tests.report.synthetic import write_zoo
 
 CHROMIUM = next((p for n in ("chromium", "chromium-browser", "google-chrome") if (p := shutil.which(n))), None)
 ARGUMENTS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
@@ -46,6 +47,11 @@ def browser() -> Iterator[Any]:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
         yield browser
         browser.close()
+
+
+@pytest.fixture(scope="module")
+def zoo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_report(write_zoo(tmp_path_factory.mktemp("zoo"), 12, 3), tmp_path_factory.mktemp("report"))
 
 
 @pytest.fixture(params=[(w, s) for w in (390, 1440) for s in ("light", "dark")], ids=lambda p: f"{p[0]}-{p[1]}")
@@ -182,4 +188,26 @@ def test_pictures_need_no_script(browser: Any, pictured: Path) -> None:
     for kind in ("#boundary .frame.last image", "#boundary .frame.last text"):
         assert page.locator(kind).first.is_visible()
     assert not page.locator("#boundary .frame.f0 text").first.is_visible()
+    context.close()
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(390, "dark"), (1440, "light")])
+def test_overview_fits_and_can_be_read(browser: Any, zoo: Path, width: int, scheme: str) -> None:
+    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme, offline=True)
+    page = context.new_page()
+    page.goto(zoo.as_uri())
+    page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
+    wide, window = page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
+    assert wide <= window
+    measured = page.evaluate(CONTRAST, "p, li, td, th, caption span, small, summary, figcaption")
+    assert len(measured) > 500
+    assert not [where for ratio, where in measured if ratio < 4.5]
+    # The names of the optimizers stay beside the entries however far the matrix is scrolled.
+    page.evaluate("document.querySelectorAll('.scroll').forEach(s => s.scrollLeft = 9999)")
+    lefts = page.evaluate(
+        """[...document.querySelectorAll('.matrix tbody th')].map(t =>
+             t.getBoundingClientRect().left - t.closest('.scroll').getBoundingClientRect().left)"""
+    )
+    assert lefts
+    assert max(map(abs, lefts)) < 2
     context.close()
