@@ -27,8 +27,8 @@ class BigramKnobs:
             one is; the larger, the surer.
     """
 
-    tokens: int = 64
-    examples: int = 32_768
+    tokens: int = 32
+    examples: int = 16_384
     sharpness: float = 2.0
 
     def __post_init__(self) -> None:

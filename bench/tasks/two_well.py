@@ -16,6 +16,9 @@ from bench.tasks.problem import Model, Objective, Picture, Problem, Untrained
 
 NARROW, WIDE = 0, 1
 
+#: Where training starts, as a part of the narrow well's width from its minimum.
+START = 0.1
+
 #: Outputs: loss, and 1 in the wide well, 0 in the narrow one. Labels: the lowest loss.
 ESCAPE = Objective(
     name="excess over the deeper minimum; right in the wide well",
@@ -34,7 +37,8 @@ class TwoWellKnobs:
         narrow_width: Distance from the narrow well's minimum to the pass, > 0.
         wide_depth: As `narrow_depth`, of the wide well.
         wide_width: As `narrow_width`, of the wide well; larger.
-        start: Where training starts, one number per dimension; null for the narrow minimum.
+        start: Where training starts, one number per dimension; null for a tenth of the narrow well's width from its
+            minimum, on the side of the pass.
         noise: Standard deviation of one example's gradient in each coordinate, ≥ 0.
         examples: Training examples, that is noise vectors, even and ≥ 2.
     """
@@ -115,7 +119,8 @@ def two_well(knobs: TwoWellKnobs, seed: int) -> Problem:
     """
     narrow, wide = wells(knobs)
     minimum = -max(narrow.depth, wide.depth)
-    start = torch.tensor(knobs.start or (narrow.centre, 0.0)[: knobs.dimension])
+    # Beside the minimum: at it, a step without noise would not move.
+    start = torch.tensor(knobs.start or (narrow.centre + START * narrow.width, 0.0)[: knobs.dimension])
 
     def height(position: Tensor) -> Tensor:
         return torch.minimum(narrow.height(position), wide.height(position))

@@ -53,8 +53,9 @@ def test_a_config_of_its_name_holds_every_knob_at_its_default(name: str) -> None
 def test_knobs_are_frozen_and_documented(name: str) -> None:
     kind = resolve_reference(PROBLEMS[name].knobs)
     assert kind.__dataclass_params__.frozen
+    documented = "".join(base.__doc__ or "" for base in kind.__mro__)
     for field in dataclasses.fields(kind):
-        assert f"        {field.name}: " in (kind.__doc__ or "")
+        assert f"        {field.name}: " in documented
 
 
 @pytest.mark.parametrize("name", NAMES)

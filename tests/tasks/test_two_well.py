@@ -81,11 +81,11 @@ def test_which_well_a_position_belongs_to(dimension: int) -> None:
 
 @pytest.mark.parametrize("dimension", [1, 2])
 def test_without_noise_the_narrow_well_is_left_beyond_two_over_its_curvature_alone(dimension: int) -> None:
-    """Started a tenth of its width from the minimum: the curvature is 16, the edge 1/8."""
-    start = [-0.225, 0.0][:dimension]
+    """From its own start, a tenth of the width beside the minimum: the curvature is 16, the edge 1/8."""
     for lr, well in ((0.9 / 8, NARROW), (1.1 / 8, WIDE)):
-        problem = load("two_well", dimension=dimension, noise=0.0, start=start)
+        problem = load("two_well", dimension=dimension, noise=0.0)
         parameters = fresh(problem)
+        assert parameters[0].tolist() == pytest.approx([-0.225, 0.0][:dimension])
         descend(problem, parameters, lr, 100)
         assert well_of(parameters[0].detach(), TwoWellKnobs(dimension=dimension)).item() == well
 
@@ -105,7 +105,7 @@ def test_the_spread_of_stochastic_gradient_descent_in_a_well_is_the_stationary_o
 
 
 def test_small_batches_escape_and_the_full_batch_does_not() -> None:
-    """8 trials of 100 steps at half the edge of stability from the narrow minimum: at B = 1 all come out, at N none."""
+    """8 trials of 100 steps at half the edge of stability in the narrow well: at B = 1 all come out, at N none."""
     problem, knobs = load("two_well"), TwoWellKnobs()
     train = problem.splits.train
     escaped = {1: 0, 256: 0}
