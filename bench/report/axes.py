@@ -62,7 +62,10 @@ def number_axis(axes: Axes, label: str, log: bool = True) -> None:
 
 
 #: Accuracies to label on the error scale, where they fit.
-_ACCURACIES = (0.1, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.97, 0.98, 0.985, 0.99, 0.995, 0.999)
+_ACCURACIES = (0.1, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.97, 0.98, 0.985, 0.99, 0.995, 0.999, 1.0)
+#: Below this error the scale is linear in the accuracy, so that an accuracy of 1 has its place: so many decades from
+#: there.
+_LEAST_ERROR, _LAST_DECADES = 5e-4, 0.3
 
 
 def accuracy_axis(axes: Axes, label: str, low: float, high: float) -> None:
@@ -77,7 +80,7 @@ def accuracy_axis(axes: Axes, label: str, low: float, high: float) -> None:
         high: Largest accuracy to be seen.
     """
     axes.set_yscale("function", functions=(_to_error_scale, _from_error_scale))
-    ends = _to_error_scale(np.array([low, min(high, 0.9995)]))
+    ends = _to_error_scale(np.array([min(low, 0.999), high]))
     pad = max(0.06 * (ends[1] - ends[0]), 0.02)
     ends = np.array([ends[0] - pad, ends[1] + pad])
     axes.set_ylim(*_from_error_scale(ends))
@@ -146,12 +149,15 @@ def shade(measure: Measure, values: pd.DataFrame) -> pd.DataFrame:
 
 
 def _to_error_scale(accuracy: Array) -> Array:
-    scaled: Array = -np.log10(np.clip(1 - np.asarray(accuracy, dtype=float), 1e-4, None))
-    return scaled
+    error = 1 - np.asarray(accuracy, dtype=float)
+    scaled: Array = -np.log10(np.maximum(error, _LEAST_ERROR))
+    return scaled + np.maximum(_LEAST_ERROR - error, 0) * (_LAST_DECADES / _LEAST_ERROR)
 
 
 def _from_error_scale(scaled: Array) -> Array:
-    accuracy: Array = 1 - 10.0 ** -np.asarray(scaled, dtype=float)
+    beyond = np.maximum(np.asarray(scaled, dtype=float) + np.log10(_LEAST_ERROR), 0)
+    error: Array = 10.0 ** -(np.asarray(scaled, dtype=float) - beyond)
+    accuracy: Array = 1 - error + beyond * (_LEAST_ERROR / _LAST_DECADES)
     return accuracy
 
 

@@ -178,8 +178,9 @@ class Page:
         if (cells["measure"] == "loss").any():
             notes.append(
                 "Tasks whose target is a loss, as that of every task without accuracy, are judged by it. Losses are "
-                "compared as ratios where all are positive; no sampling of test examples is in their intervals. The loss of a diverged trial is "
-                "infinite: means are over the trials that did not diverge, with the number that did beside them."
+                "compared as ratios where all are positive; no sampling of test examples is in their intervals. The "
+                "loss of a diverged trial is infinite: means are over the trials that did not diverge, with the number "
+                "that did beside them."
             )
         notes += [f"No picture of cell {item.cell}: {item.reason}." for item in self.unpictured]
         return notes
