@@ -52,22 +52,23 @@ def summarise(headlines: list[Headline], findings: pd.DataFrame) -> Headline:
         for topic, verdict, what in _AGAINST
         if topic in by_topic and (count := _settings(by_topic[topic], verdict))
     ]
-    rest = [
-        f"{text} in {count}"
+    every = words.plural(total, noun)
+    others = [
+        (count, text)
         for count, text in (
-            (open_, "nothing that was settled speaks against it"),
-            (won, "but for memory, nothing measured does"),
+            (open_, "nothing that was settled speaks against the largest batch"),
+            (won, "nothing measured but memory speaks against the largest batch"),
             (unanswered, "there is nothing to compare"),
         )
         if count
     ]
-    every = words.plural(total, noun)
+    rest = [f"in {count} {text}" for count, text in others]
     if lost:
         answer = f"No, not in {lost} of {every}." if lost < total else f"No, in none of {every}."
         reason = words.capital(f"{words.listing(reasons)}, each with at least one optimizer.")
     else:
         answer = "Not settled." if open_ else "Here, yes:" if won else "Not answered:"
-        reason = f"of {every}, {words.listing(rest)}."
+        reason = f"in all {every} {others[0][1]}." if len(others) == 1 else f"of {every}, {words.listing(rest)}."
         reason, rest = words.capital(reason) if open_ else reason, []
     unsettled = words.capital(f"{words.listing(rest)}.") if rest else ""
     statements = [_statement(topic, by_topic[topic], noun) for topic in TOPICS if topic in by_topic]

@@ -107,7 +107,8 @@ def test_answers_of_many_tasks_are_counted() -> None:
     assert summary.answer == "No, not in 1 of 3 tasks."
     assert summary.reason == "In 1 task a smaller batch reached the target first, each with at least one optimizer."
     assert summary.unsettled == (
-        "Nothing that was settled speaks against it in 1 and but for memory, nothing measured does in 1."
+        "In 1 nothing that was settled speaks against the largest batch and in 1 nothing measured but memory speaks "
+        "against the largest batch."
     )
     speed, time = summary.statements
     assert speed.text == "Of 1 comparison (task × optimizer), this holds in 1."
@@ -131,4 +132,7 @@ def test_answers_of_many_tasks_are_counted() -> None:
 )
 def test_answer_over_all(answers: list[str], expected: str) -> None:
     headlines = [headline(str(number), answer) for number, answer in enumerate(answers)]
-    assert summarise(headlines, pd.DataFrame(found("0", "time", "inconclusive"))).answer == expected
+    summary = summarise(headlines, pd.DataFrame(found("0", "time", "inconclusive")))
+    assert summary.answer == expected
+    if answers == ["Here, yes:"] * 2:
+        assert summary.text == "Here, yes: in all 2 tasks nothing measured but memory speaks against the largest batch."
