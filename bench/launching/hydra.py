@@ -1,13 +1,19 @@
 """The default Hydra launcher: one grid, seen as a whole."""
 
+import copy
+import re
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from bench.composition import COMPOSITION_ERRORS, usage_error
 from bench.config import Cell, resolve
 from bench.errors import UsageError
 from bench.launching.sweep import run_sweep
@@ -26,7 +32,8 @@ def launch(context: HydraContext, config: DictConfig, workers: int | str, grid: 
         UsageError: A cell is not valid, or cells name different sweeps; nothing has been run then.
         SystemExit: Always, with the sweep's exit code.
     """
-    cells = [_compose(context, config, list(overrides)) for overrides in grid]
+    composer = _Composer(context, config)
+    cells = [composer.cell(list(overrides)) for overrides in grid]
     places = sorted({(cell.config.results_root, cell.config.sweep) for cell in cells})
     if len(places) > 1:
         names = ", ".join(f"{root}/{sweep}" for root, sweep in places)
@@ -35,12 +42,51 @@ def launch(context: HydraContext, config: DictConfig, workers: int | str, grid: 
     raise SystemExit(run_sweep(cells, workers, shlex.join([*sys.argv[0].split(), *sys.argv[1:]])))
 
 
-def _compose(context: HydraContext, config: DictConfig, overrides: list[str]) -> Cell:
-    composed = context.config_loader.load_sweep_config(config, overrides)
-    with open_dict(composed):
-        del composed["hydra"]
-    OmegaConf.resolve(composed)
-    try:
-        return resolve(composed)
-    except UsageError as error:
-        raise UsageError(f"{error} [in the cell {' '.join(overrides)}]") from None
+class _Composer:
+    """Composes the cells of one grid.
+
+    Composing reads a dozen files and takes most of the time before the first cell runs. Cells that differ only in
+    values, such as the batch size, have the same files behind them, so each choice of files is composed once; a value
+    is then put where Hydra would put it.
+    """
+
+    def __init__(self, context: HydraContext, config: DictConfig) -> None:
+        self._loader = context.config_loader
+        self._config = config
+        self._parser = OverridesParser.create(config_loader=self._loader)
+        self._groups = set(self._loader.list_groups(""))
+        self._composed: dict[tuple[str, ...], DictConfig] = {}
+
+    def cell(self, overrides: list[str]) -> Cell:
+        """Compose and check one cell.
+
+        Raises:
+            UsageError: It is not valid; the message ends with the cell's overrides.
+        """
+        values = [word for word in overrides if self._is_value(word)]
+        choices = tuple(word for word in overrides if word not in values)
+        if choices not in self._composed:
+            self._composed[choices] = self._loader.load_sweep_config(self._config, list(choices))
+        composed = copy.deepcopy(self._composed[choices])
+        try:
+            self._put(composed, values)
+            with open_dict(composed):
+                del composed["hydra"]
+            OmegaConf.resolve(composed)
+            return resolve(composed)
+        except UsageError as error:
+            raise UsageError(f"{error} [in the cell {' '.join(overrides)}]") from None
+
+    def _is_value(self, word: str) -> bool:
+        """Whether an override sets a value that is there, and chooses no file."""
+        key = word.partition("=")[0]
+        return bool(re.fullmatch(r"[A-Za-z_]\w*(\.\w+)*", key)) and key not in self._groups
+
+    def _put(self, composed: DictConfig, values: list[str]) -> None:
+        if not values:
+            return
+        apply: Callable[[list[Override], DictConfig], None] = ConfigLoaderImpl._apply_overrides_to_config
+        try:
+            apply(self._parser.parse_overrides(values), composed)
+        except COMPOSITION_ERRORS as error:
+            raise usage_error(error) from None

@@ -1,7 +1,8 @@
-"""Hydra finds launchers only in this namespace package; the code is in `bench.launching.hydra`."""
+"""Hydra finds launchers and sweepers only in this namespace package; the code is in `bench.launching.hydra`."""
 
 from collections.abc import Sequence
 
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
@@ -24,3 +25,12 @@ class BenchLauncher(Launcher):
         from bench.launching.hydra import launch
 
         return launch(self.hydra_context, self.config, self.workers, job_overrides)
+
+
+class BenchSweeper(BasicSweeper):
+    """Hydra's basic sweeper, but for one thing: it composes no cell only to see that it can be composed."""
+
+    def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
+        """Leave it to the launcher, which composes every cell before it runs one."""
+        if not isinstance(self.launcher, BenchLauncher):
+            super().validate_batch_is_legal(batch)
