@@ -18,7 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from bench import validation
 from bench.errors import Incompatible, UsageError
-from bench.optimizers.registry import CLOSURE, all_arguments, check_optimizer, requirements
+from bench.optimizers.registry import CLOSURE, all_arguments, check_optimizer, own_source, requirements
 from bench.optimizers.rules import ruled
 from bench.optimizers.schedules import Phases
 from bench.results.record import Axes
@@ -132,6 +132,7 @@ def resolve(composed: DictConfig) -> Cell:
     target_metric, target = validation.check_target(config.task, facts)
     validation.check_choices(config)
     incompatible = _compatibility(config, facts)
+    config.optimizer.source_sha256 = own_source(config.optimizer)
     if config.optimizer.batch_size is not None:
         config.batch_size = config.optimizer.batch_size
     batch_size = validation.check_batch_size(config.batch_size, facts)
@@ -193,6 +194,9 @@ def cell_id(config: Config, knobs: Mapping[str, Any]) -> str:
     identity["task"] = {name: value for name, value in identity["task"].items() if name not in ("module", "knobs")}
     if knobs:
         identity["task"]["knobs"] = dict(knobs)
+    # So is an optimizer of one's own.
+    if config.optimizer.source_sha256 is not None:
+        identity["optimizer"]["target"] = config.optimizer.target.rpartition(":")[2]
     text = json.dumps(identity, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

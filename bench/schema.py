@@ -68,6 +68,7 @@ class OptimizerConfig:
         lr_log2: First and last exponent of the octave learning-rate grid used when `lr` is null: 2^a, 2^(a+1) … 2^b.
         batch_size: Batch size that the method has by its definition, an int or "full"; null for methods that take any.
         fallback: Optimizer of the parameters that the class cannot take (Muon takes matrices alone); null for none.
+        source_sha256: Hash of a class that is not torch's, set by the suite: other code is another cell.
     """
 
     name: str = MISSING
@@ -78,6 +79,7 @@ class OptimizerConfig:
     lr_log2: list[int] = MISSING
     batch_size: Any = field(default=None, metadata=LATER)
     fallback: FallbackConfig | None = field(default=None, metadata=LATER)
+    source_sha256: str | None = field(default=None, metadata=LATER)
 
 
 @dataclass

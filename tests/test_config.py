@@ -381,6 +381,22 @@ def test_knobs_count_where_they_are_turned() -> None:
     assert cell(task__knobs__subset=100).facts.train_examples == 100
 
 
+def test_an_optimizer_of_ones_own_is_what_its_source_says(tmp_path: Path) -> None:
+    ids = {}
+    for folder, source in (("a", "pass"), ("b", "pass"), ("c", "more = 1")):
+        path = tmp_path / folder / "mine.py"
+        path.parent.mkdir()
+        path.write_text(f"import torch\nclass Mine(torch.optim.SGD):\n    {source}\n", encoding="utf-8")
+        made = cell(optimizer__target=f"{path}:Mine")
+        assert len(made.config.optimizer.source_sha256 or "") == 64
+        assert resolve(OmegaConf.create(made.plain())).id == made.id
+        ids[folder] = made.id
+    assert ids["a"] == ids["b"] != ids["c"]
+    assert ids["a"] != cell(optimizer__target="SGD").id
+    newton = cell(optimizer__target="bench.optimizers.newton:Newton", task__model="logreg", incompatible="record")
+    assert newton.config.optimizer.source_sha256 is None
+
+
 def test_ways_of_saying_the_same_have_one_id() -> None:
     assert cell(lr=[2.0**k for k in range(1, -8, -1)], seeds=[2, 1, 0]).id == cell().id
     assert cell(lr=1).id == cell(lr=[1.0]).id

@@ -1,5 +1,6 @@
 """Checking a configured optimizer against its task, and building the real object."""
 
+import hashlib
 import math
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from bench.optimizers.classes import (
     takes_any,
 )
 from bench.optimizers.requirements import CLOSURE, GRADIENT_FIRST, GROUPS, MATRICES, SPARSE, construct, requirements
+from bench.references import source_sha256
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -82,6 +84,17 @@ def all_arguments(optimizer: "OptimizerConfig") -> dict[str, Any]:
     """Return the keyword arguments of a configuration beyond the learning rate, weight decay among them."""
     decay = {} if optimizer.weight_decay is None else {"weight_decay": optimizer.weight_decay}
     return {**optimizer.arguments, **decay}
+
+
+def own_source(optimizer: "OptimizerConfig") -> str | None:
+    """Return the SHA-256 of the classes of a configuration that are neither torch's nor this suite's; None for none.
+
+    Raises:
+        UsageError: One of them cannot be imported.
+    """
+    targets = [optimizer.target, *([optimizer.fallback.target] if optimizer.fallback else [])]
+    sources = [source_sha256(t, "optimizer.target") for t in targets if ":" in t and not t.startswith("bench.")]
+    return hashlib.sha256("".join(sources).encode()).hexdigest() if sources else None
 
 
 def check_optimizer(optimizer: "OptimizerConfig", facts: "TaskFacts") -> None:

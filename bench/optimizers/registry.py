@@ -6,7 +6,7 @@ The optimizer under test is always the real object; nothing here computes an upd
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from bench.optimizers.build import all_arguments, build, build_optimizer, check_optimizer
+from bench.optimizers.build import all_arguments, build, build_optimizer, check_optimizer, own_source
 from bench.optimizers.classes import (
     IMPLEMENTATIONS,
     class_title,
@@ -49,6 +49,7 @@ __all__ = [
     "learning_rate_key",
     "optimizer_class",
     "optimizer_classes",
+    "own_source",
     "requirements",
     "state_bytes",
     "still_at_zero",
