@@ -191,7 +191,7 @@ NETWORKS: dict[str, NetworkEntry] = {
             "five hidden layers of 512 with batch normalisation, ReLU (F1 of Keskar et al.)",
             "bench.tasks.models:f1",
             "torch.nn, values, gradients and running statistics; ghost batch norm = micro-batches",
-            knobs="bench.tasks.batch_norm:BatchNormKnobs",
+            knobs="bench.tasks.image_knobs:BatchNormKnobs",
         ),
         NetworkEntry(
             "simple_cnn",

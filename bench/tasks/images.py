@@ -6,7 +6,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Generator, Tensor
 
-from bench.errors import UsageError
+from bench.tasks.image_knobs import ImageKnobs
 from bench.tasks.problem import Split, Splits
 
 
@@ -37,30 +37,6 @@ class Loader(Protocol):
     def __call__(self, root: str, download: bool, seed: int) -> RawSplits:
         """Load from `root`, perhaps downloading, and split by `seed`."""
         ...
-
-
-@dataclass(frozen=True)
-class ImageKnobs:
-    """What can be turned at every image task.
-
-    Attributes:
-        label_noise: Fraction of training labels replaced by another class, drawn uniformly; 0 … 0.5. Validation and
-            test labels stay clean.
-        subset: Training examples to keep, drawn by the data seed, the classes as they come; null for all.
-        inputs: "standardised" (by the mean and standard deviation of all training pixels) or "unit" (0 … 1).
-    """
-
-    label_noise: float = 0.0
-    subset: int | None = None
-    inputs: str = "standardised"
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.label_noise <= 0.5:
-            raise UsageError(f"task.knobs.label_noise={self.label_noise}: must be from 0 to 0.5")
-        if self.inputs not in ("standardised", "unit"):
-            raise UsageError(f"task.knobs.inputs={self.inputs}: must be standardised or unit")
-        if self.subset is not None and self.subset < 1:
-            raise UsageError(f"task.knobs.subset={self.subset}: must be at least 1, or null for all")
 
 
 def turned(raw: RawSplits, knobs: ImageKnobs, classes: int, seed: int) -> RawSplits:

@@ -13,7 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from bench.tasks.batch_norm import BatchNormKnobs, batch_norm, training_batch_norm
+from bench.tasks.batch_norm import batch_norm, training_batch_norm
+from bench.tasks.image_knobs import BatchNormKnobs
 from bench.tasks.problem import Model
 
 Shape = tuple[int, int, int]

@@ -17,7 +17,8 @@ from bench.tasks.catalogue import DATA_SETS, NETWORKS, PROBLEMS
 from bench.tasks.knobs import parse_knobs, plain_knobs
 
 if TYPE_CHECKING:
-    from bench.tasks.images import ImageKnobs, RawSplits
+    from bench.tasks.image_knobs import ImageKnobs
+    from bench.tasks.images import RawSplits
     from bench.tasks.problem import Model, Problem
 
 
@@ -199,8 +200,8 @@ def image_knobs(model: str, given: Mapping[str, Any]) -> tuple["ImageKnobs", Any
     Raises:
         UsageError: A knob that neither has, or a value out of range.
     """
-    everywhere: type[ImageKnobs] = resolve_reference("bench.tasks.images:ImageKnobs")
-    common, own = _knob_names("bench.tasks.images:ImageKnobs"), _knob_names(NETWORKS[model].knobs)
+    everywhere: type[ImageKnobs] = resolve_reference("bench.tasks.image_knobs:ImageKnobs")
+    common, own = _knob_names("bench.tasks.image_knobs:ImageKnobs"), _knob_names(NETWORKS[model].knobs)
     for name in given:
         if name not in (*common, *own):
             others = [network for network, entry in NETWORKS.items() if name in _knob_names(entry.knobs)]

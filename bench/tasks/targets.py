@@ -9,7 +9,7 @@ is published they are guesses, kept low.
 from typing import Any
 
 from bench.tasks.catalogue import NETWORKS
-from bench.tasks.images import ImageKnobs
+from bench.tasks.image_knobs import ImageKnobs
 from bench.tasks.knobs import plain_knobs
 from bench.tasks.registry import resolve_reference
 

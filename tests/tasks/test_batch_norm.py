@@ -8,7 +8,8 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional
 
 from bench.errors import UsageError
-from bench.tasks.batch_norm import BatchNormKnobs, batch_norm, training_batch_norm
+from bench.tasks.batch_norm import batch_norm, training_batch_norm
+from bench.tasks.image_knobs import BatchNormKnobs
 from bench.tasks.models import Model, f1
 from bench.tasks.registry import task_spec
 

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from bench.errors import UsageError
-from bench.tasks.images import ImageKnobs, Images, RawSplits, scaled, split_indices, turned
+from bench.tasks.image_knobs import ImageKnobs
+from bench.tasks.images import Images, RawSplits, scaled, split_indices, turned
 from bench.tasks.problem import Split
 from bench.tasks.registry import load_images, load_problem, task_facts, task_spec
 
