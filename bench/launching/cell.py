@@ -21,7 +21,7 @@ from bench.measure.memory import measure_memory
 from bench.measure.speed import measure_speed
 from bench.optimizers.build import all_arguments
 from bench.optimizers.build import build as build_configured
-from bench.optimizers.registry import CLOSURE, GRADIENT_GRAPH, SPARSE, still_at_zero, watch_implementation
+from bench.optimizers.registry import CLOSURE, GRADIENT_GRAPH, SPARSE, moves_at_zero, watch_implementation
 from bench.optimizers.schedules import learning_rate_factor
 from bench.results.curves import COLUMNS, empty_curves
 from bench.results.digest import cell_digest
@@ -255,9 +255,8 @@ def _loaded(cell: Cell, device: torch.device) -> Loaded:
 
 
 def _subject(cell: Cell, task: Task) -> Subject:
-    still = still_at_zero(cell.optimizer.target, all_arguments(cell.optimizer))
-    moves_at_zero = "" if still else "the optimizer takes steps whose size is not the learning rate's alone"
-    return Subject(task, optimizer_builder(cell), trial_plan(cell), cell.lrs[len(cell.lrs) // 2], moves_at_zero)
+    moves = moves_at_zero(cell.optimizer.target, all_arguments(cell.optimizer))
+    return Subject(task, optimizer_builder(cell), trial_plan(cell), cell.lrs[len(cell.lrs) // 2], moves)
 
 
 def _named_seeds(cell: Cell, seed: int) -> tuple[int, int, int]:

@@ -23,8 +23,8 @@ from bench.optimizers.requirements import (
     GROUPS,
     MATRICES,
     SPARSE,
+    moves_at_zero,
     requirements,
-    still_at_zero,
 )
 
 if TYPE_CHECKING:
@@ -47,12 +47,12 @@ __all__ = [
     "implementations",
     "known_answer",
     "learning_rate_key",
+    "moves_at_zero",
     "optimizer_class",
     "optimizer_classes",
     "own_source",
     "requirements",
     "state_bytes",
-    "still_at_zero",
     "watch_implementation",
 ]
 

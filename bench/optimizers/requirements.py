@@ -83,16 +83,17 @@ def requirements(target: str, arguments: Mapping[str, Any] | None = None) -> fro
     return found
 
 
-def still_at_zero(target: str, arguments: Mapping[str, Any] | None = None) -> bool:
-    """Whether steps at learning rate 0 leave the parameters bit for bit as they were, found by trying.
+def moves_at_zero(target: str, arguments: Mapping[str, Any] | None = None) -> str:
+    """Return why steps at learning rate 0 need not leave parameters as they were; "" where they do. Found by trying.
 
-    They do not where the learning rate is no factor of the step: Rprop has a least step, a line search tries its own.
+    They do not where the learning rate is no factor of the step (Rprop has a least step), and cannot be taken where a
+    class refuses that rate or a line search divides by it.
 
     Raises:
         UsageError: As `requirements`.
     """
     needs = requirements(target, arguments)
-    return _still_at_zero(_hashable(optimizer_class(target)), _key(arguments or {}), needs)
+    return _moves_at_zero(_hashable(optimizer_class(target)), _key(arguments or {}), needs)
 
 
 def grouped(parameters: "Sequence[Tensor]", needs: frozenset[str], lr: float) -> "list[Any]":
@@ -145,7 +146,7 @@ def _requirements(kind: Any, arguments: str) -> tuple[frozenset[str] | None, str
             _try(kind, json.loads(arguments), needs, lr=0.1)
         # Classes say in every way there is that they were not given what they need.
         except Exception as error:
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            reason = _first_line(error)
             reasons.setdefault(reason, f"{reason} (with {' and '.join(attempt)})" if attempt else reason)
         else:
             return needs, ""
@@ -153,15 +154,21 @@ def _requirements(kind: Any, arguments: str) -> tuple[frozenset[str] | None, str
 
 
 @functools.cache
-def _still_at_zero(kind: Any, arguments: str, needs: frozenset[str]) -> bool:
+def _moves_at_zero(kind: Any, arguments: str, needs: frozenset[str]) -> str:
     import torch
 
     try:
         before, after = _try(kind, json.loads(arguments), needs, lr=0.0)
-    # Some refuse a learning rate of 0 in their constructor.
-    except Exception:
-        return False
-    return all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+    # Classes refuse in every way there is.
+    except Exception as error:
+        return f"the optimizer takes no step at a learning rate of 0 ({_first_line(error)})"
+    if all(torch.equal(a, b) for a, b in zip(before, after, strict=True)):
+        return ""
+    return "the size of the optimizer's steps is not the learning rate's alone"
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _try(

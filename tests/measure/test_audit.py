@@ -248,7 +248,8 @@ def test_a_model_with_dropout_that_never_stops(subject: Subject) -> None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         planted = with_forward(subject, lambda p, x: forward(p, functional.dropout(x, 0.5)))
-        assert {"evaluation batch", "same seed twice", "gradient"} <= failures(planted)
+        # Training alone would not show: a trial seeds the generator that its dropout draws from.
+        assert {"evaluation batch", "gradient"} <= failures(planted)
 
 
 def test_an_initialisation_that_does_not_heed_its_seed(subject: Subject) -> None:

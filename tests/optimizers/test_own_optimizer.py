@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from bench.cli import main
-from bench.optimizers.registry import build_optimizer, requirements, state_bytes, still_at_zero
+from bench.optimizers.registry import build_optimizer, moves_at_zero, requirements, state_bytes
 
 ROOT = Path(__file__).resolve().parents[2]
 TARGET = f"{ROOT / 'examples' / 'sign_descent.py'}:SignDescent"
@@ -15,7 +15,7 @@ TARGET = f"{ROOT / 'examples' / 'sign_descent.py'}:SignDescent"
 
 def test_the_example_is_what_it_says() -> None:
     assert requirements(TARGET) == set()
-    assert still_at_zero(TARGET)
+    assert moves_at_zero(TARGET) == ""
     x = torch.tensor([1.0, -3.0, 0.0], requires_grad=True)
     optimizer = build_optimizer(TARGET, "default", {"momentum": 0.5}, [x], 0.25)
     x.grad = torch.tensor([2.0, -0.1, 0.0])

@@ -17,9 +17,9 @@ from bench.optimizers.registry import (
     GROUPS,
     MATRICES,
     SPARSE,
+    moves_at_zero,
     optimizer_classes,
     requirements,
-    still_at_zero,
 )
 from bench.optimizers.requirements import GROUP_KEY, grouped
 
@@ -154,12 +154,15 @@ def test_arguments_can_be_what_it_takes() -> None:
     "target", [*optimizer_classes(), "bench.optimizers.newton:Newton", "bench.optimizers.bfgs:BFGS"]
 )
 def test_which_stand_still_at_learning_rate_0(target: str) -> None:
-    # Rprop has a least step of 1e-6; SparseAdam takes no learning rate of 0.
-    assert still_at_zero(target) is (target not in {"Rprop", "SparseAdam"})
+    words = {
+        "Rprop": "the size of the optimizer's steps is not the learning rate's alone",
+        "SparseAdam": "the optimizer takes no step at a learning rate of 0 (Invalid learning rate: 0.0)",
+    }
+    assert moves_at_zero(target) == words.get(target, "")
 
 
-def test_a_line_search_moves_at_learning_rate_0() -> None:
-    assert still_at_zero("LBFGS", {"line_search_fn": "strong_wolfe"}) is False
+def test_a_line_search_has_no_use_for_learning_rate_0() -> None:
+    assert "no step at a learning rate of 0" in moves_at_zero("LBFGS", {"line_search_fn": "strong_wolfe"})
 
 
 @pytest.mark.parametrize(
