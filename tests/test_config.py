@@ -427,7 +427,7 @@ def test_every_file_of_every_group_resolves(group: str) -> None:
         # Some tasks have fewer examples than a usual batch.
         made = cell(batch_size="full", **{group: chosen})
         resolved = dataclasses.asdict(getattr(made.config, group))
-        later = {field.name: field.default for field in dataclasses.fields(getattr(made.config, group))}
+        later = {field.name: module._default(field) for field in dataclasses.fields(getattr(made.config, group))}
         assert resolved == {name: value for name, value in later.items() if name not in chosen} | chosen
 
 
