@@ -1,4 +1,4 @@
-"""Steps, examples and seconds to the target, against batch size; trials that never got there are kept."""
+"""Steps, examples, seconds and gradients to the target, against batch size; trials that never got there are kept."""
 
 import math
 from typing import Any
@@ -9,7 +9,18 @@ import pandas as pd
 from bench.analysis.intervals import log2_slope
 from bench.analysis.study import CONDITION, POINT, select
 
-MEASURES = {"steps": "steps_to_target", "examples": "examples_to_target", "seconds": "seconds_to_target"}
+MEASURES = {
+    "steps": "steps_to_target",
+    "examples": "examples_to_target",
+    "seconds": "seconds_to_target",
+    "gradients": "gradient_evaluations_to_target",
+}
+
+
+def measured(trials: pd.DataFrame) -> dict[str, str]:
+    """Return the measures that the trials have, and their columns; records of old versions do not count gradients."""
+    old = "gradients" if not trials.get("gradient_evaluations_to_target", pd.Series(dtype=float)).notna().any() else ""
+    return {measure: column for measure, column in MEASURES.items() if measure != old}
 
 
 def to_target(trials: pd.DataFrame) -> pd.DataFrame:
@@ -24,17 +35,17 @@ def to_target(trials: pd.DataFrame) -> pd.DataFrame:
     Args:
         trials: Columns `POINT`, `lr`, `seed`, `status`, `steps_to_target`, `examples_to_target`,
             `seconds_to_target`; trials of complete cells. Of these, an interrupted trial that had not reached
-            the target is left out.
+            the target is left out. `gradient_evaluations_to_target` too, where the records have it.
 
     Returns:
-        Columns `POINT`, `measure` (steps, examples, seconds), `lr`, `edge`, `median` (nan where never
+        Columns `POINT`, `measure` (of `measured`), `lr`, `edge`, `median` (nan where never
         reached), `least`, `most` (range over the seeds that reached it), `reached`, `n` (seeds): one row per
         point and measure.
 
     Source: protocol of Shallue et al., arXiv 1811.03600, section 4.
     """
     frames = []
-    for measure, column in MEASURES.items():
+    for measure, column in measured(trials).items():
         known = trials[(trials["status"] != "interrupted") | trials[column].notna()]
         value = known[column].astype(float)
         table = known[[*POINT, "lr"]].assign(value_=value.fillna(np.inf), finite_=value)
@@ -68,7 +79,7 @@ def seeds_to_target(trials: pd.DataFrame, best: pd.DataFrame) -> pd.DataFrame:
         Columns `POINT`, `measure`, `lr`, `seed`, `status`, `value` (nan where never reached).
     """
     frames = []
-    for measure, column in MEASURES.items():
+    for measure, column in measured(trials).items():
         chosen = best.loc[best["measure"] == measure, [*POINT, "measure", "lr"]]
         rows = chosen.merge(trials[[*POINT, "lr", "seed", "status", column]], on=[*POINT, "lr"])
         frames.append(rows.rename(columns={column: "value"}).astype({"value": float}))

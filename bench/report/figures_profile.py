@@ -14,16 +14,21 @@ from bench.report.style import DASHES, INK, SERIES, canvas, figure_style, svg
 from bench.report.view import Cell, Group, Table
 
 #: Costs that are drawn; examples differ from steps by the same factor for everybody on a problem.
-DRAWN = {"steps": "steps to target", "seconds": "training seconds to target"}
+DRAWN = {
+    "gradients": "gradients to target",
+    "steps": "steps to target",
+    "seconds": "training seconds to target",
+}
 #: The axis ends at the largest finite ratio, but not beyond this.
 FARTHEST = 64.0
 
 
 def performance_profile(results: Results) -> Plot | None:
-    """Draw ρ(τ) for steps and for seconds; None with fewer than three tasks or two optimizers."""
+    """Draw ρ(τ) for gradients (old records: steps) and seconds; None with fewer than three tasks or two optimizers."""
     if not is_enough(results.ratios):
         return None
-    panels = [_panel(results, cost) for cost in DRAWN]
+    drawn = (_main_cost(results), "seconds")
+    panels = [_panel(results, cost) for cost in drawn]
     first = results.profile_scores.iloc[0]
     caption = (
         f"For each factor τ the fraction of problems on which an optimizer's cost is at most τ times the best "
@@ -35,8 +40,14 @@ def performance_profile(results: Results) -> Plot | None:
         f"profile from τ = 1 to {TAU_MAX:g}, divided by {TAU_MAX - 1:g} (AlgoPerf, arXiv 2306.07179). Who is best "
         f"depends on who else takes part, so scores do not compare between sweeps.{_gradients(results)}"
     )
-    ratios = results.ratios[results.ratios["cost"].isin(list(DRAWN))]
+    ratios = results.ratios[results.ratios["cost"].isin(drawn)]
     return Plot("profile", "Performance profile", caption, tuple(panels), ratios.reset_index(drop=True))
+
+
+def _main_cost(results: Results) -> str:
+    """Return the cost that stands first: gradients where the records count them, else steps."""
+    costs = set(results.profile_scores["cost"])
+    return next(cost for cost in DRAWN if cost in costs)
 
 
 def _unsolved(count: int) -> str:
@@ -117,7 +128,8 @@ def score_table(results: Results) -> Table | None:
     seconds = select(scores, cost="seconds").set_index("optimizer")["score"]
     gradients = gradients_per_step(results.study.trials)
     lines = []
-    for place, row in enumerate(records(select(scores, cost="steps"))):
+    main = _main_cost(results)
+    for place, row in enumerate(records(select(scores, cost=main))):
         name = str(row["optimizer"])
         shares = [Cell(words.percent(row[key], 0), "", _shade(row[key])) for key in ("best", "within_2", "within_4")]
         lines.append(
@@ -131,9 +143,11 @@ def score_table(results: Results) -> Table | None:
                 *([Cell(words.number(gradients.get(name, np.nan), 2))] if len(gradients) else []),
             )
         )
-    columns = ("optimizer", "score, steps", "score, seconds", "best (τ = 1)", "within 2 ×", "within 4 ×", "solved")
+    columns = ("optimizer", f"score, {main}", "score, seconds", "best (τ = 1)", "within 2 ×", "within 4 ×", "solved")
     more = ("cells without result", *(("gradients per step",) if len(gradients) else ()))
-    caption = "Scores and, for steps, the share of problems; an optimizer's cells without a result count as not solved"
+    caption = (
+        f"Scores and, for {main}, the share of problems; an optimizer's cells without a result count as not solved"
+    )
     return Table(caption, (*columns, *more), (Group("", tuple(lines)),), "profile-scores.csv", "dense")
 
 
