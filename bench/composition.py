@@ -29,6 +29,7 @@ from bench.config import conf_path
 from bench.errors import UsageError, nearest, unknown
 from bench.optimizers.generated import register_optimizers
 from bench.schema import Config
+from bench.tasks.registry import every_knob
 from bench.tasks.targets import image_configs
 
 #: Hydra 1.3 behaves like older versions unless told; 1.4 has one behaviour and warns about the argument.
@@ -233,7 +234,8 @@ def known_keys() -> list[str]:
 
     schema = OmegaConf.to_container(OmegaConf.structured(Config))
     groups = {path.name for path in conf_path().iterdir() if path.is_dir()} - {"hydra"}
-    return sorted({*walk(schema, ""), *groups, "hydra/launcher"})
+    knobs = {f"task.knobs.{name}" for name in every_knob()}
+    return sorted({*walk(schema, ""), *groups, *knobs, "hydra/launcher"})
 
 
 def unknown_key(key: str) -> UsageError:

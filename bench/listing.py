@@ -2,13 +2,13 @@
 
 from collections.abc import Callable, Sequence
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from bench.composition import about, choice, choices
-from bench.optimizers.registry import implementations, requirements
+from bench.optimizers.registry import class_title, implementations, known_answer, requirements
 from bench.tasks.catalogue import DATA_SETS, NETWORKS, PROBLEMS
 from bench.tasks.registry import task_facts, task_spec
 
@@ -18,11 +18,12 @@ Listing = tuple[str, Sequence[str], list[Sequence[str]]]
 def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print a table that fits the terminal; a pipe gets full lines."""
     console = Console()
-    if not console.is_terminal:
-        console = Console(width=200)
+    piped = not console.is_terminal
+    if piped:
+        console = Console(width=sum(max(map(len, column)) + 2 for column in zip(header, *rows, strict=True)))
     table = Table(title=title, title_justify="left", box=None, pad_edge=False, title_style="bold")
     for name in header:
-        table.add_column(name, overflow="fold")
+        table.add_column(name, overflow="fold", no_wrap=piped)
     for row in rows:
         table.add_row(*(Text(str(value)) for value in row))
     console.print(table)
@@ -39,7 +40,8 @@ def _tasks() -> Listing:
             rows.append((name, words or problem.about, "nothing", target, problem.known_answer))
         elif data in DATA_SETS:
             images, network = DATA_SETS[data], NETWORKS[model]
-            rows.append((name, f"{network.about}, on {images.about}", images.files, target, network.known_answer))
+            title = images.about.partition(":")[0].partition(",")[0]
+            rows.append((name, f"{title}: {network.about}", images.files, target, network.known_answer))
         else:
             rows.append((name, words, "task.module=path.py:function", "its own", "the audit"))
     return "tasks (task=NAME)", ("task", "what it is", "requires", "target", "known answer"), rows
@@ -60,20 +62,25 @@ def _optimizers() -> Listing:
     for name in choices("optimizer"):
         config = choice("optimizer", name)
         low, high = config.lr_log2
-        needs = sorted(requirements(config.target))
+        arguments = OmegaConf.to_object(config.arguments)
+        assert isinstance(arguments, dict)
+        needs = sorted(requirements(config.target, {str(key): value for key, value in arguments.items()}))
         if config.get("batch_size") is not None:
             needs.append(f"batch size {config.batch_size}")
+        if config.get("fallback"):
+            needs.append(f"{config.fallback.target} for the rest")
         rows.append(
             (
                 name,
-                about("optimizer", name),
-                f"torch.optim.{config.target}",
+                about("optimizer", name) or f"{config.target} with torch's defaults.",
+                class_title(config.target),
                 ", ".join(needs) or "nothing",
                 ", ".join(implementations(config.target)),
                 f"2^{low} … 2^{high}",
+                known_answer(config.target),
             )
         )
-    header = ("optimizer", "what it is", "class", "requires", "implementations", "learning rates")
+    header = ("optimizer", "what it is", "class", "requires", "implementations", "learning rates", "known answer")
     return "optimizers (optimizer=NAME)", header, rows
 
 

@@ -65,6 +65,36 @@ def one_line(capsys: pytest.CaptureFixture[str]) -> str:
         (["run", "-m", "lr=0.1,nan"], "lr=nan: a learning rate must be a finite number above 0 [in the cell lr=nan]"),
         (["run", "-m", "sweep=one,two"], "a multirun is one sweep"),
         (["run", "-m", "optimizer=sgd,adm"], "unknown optimizer 'adm'; did you mean 'adam'?"),
+        (
+            ["run", "optimizer=newton", "task=mnist5k/lenet5"],
+            "Newton: keeps a matrix of parameters × parameters, so at most 2 048 parameters; mnist5k with lenet5 has",
+        ),
+        (
+            ["run", "optimizer=sparse_adam"],
+            "SparseAdam: requires sparse gradients, which mnist5k with mlp does not give",
+        ),
+        (
+            ["run", "optimizer=muon", "task=surface/beale"],
+            "Muon: is made for matrices, of which surface/beale with beale has none among its parameters",
+        ),
+        (
+            ["run", "optimizer=muon", "optimizer.fallback=null"],
+            "takes matrices alone, and 2 of the 4 parameters of mnist5k with mlp are none",
+        ),
+        (["run", "-m", "optimizer=sgd,newton"], "[in the cell optimizer=newton]"),
+        (["run", "optimizer.target=torch.optim:Adm"], "did you mean 'Adam'?"),
+        (["run", "optimizer.target=nowhere:Adam"], "nowhere cannot be imported"),
+        (["run", "task=playground/spiral", "task.knobs.hiden=[8]"], "did you mean 'task.knobs.hidden'?"),
+        (["run", "task=playground/spiral", "task.knobs.noise=70"], "task.knobs.noise=70"),
+        (["run", "task=playground/spiral", "task.model=mlp"], "has a model of its own; leave task.model out"),
+        (["run", "task=nqm", "batch_size=100000"], "an epoch of nqm has only 65536 examples"),
+        (["run", "task=custom", "task.module=nothing.py:ring"], "nothing.py"),
+        (["run", "schedule=cosine", "budget=seconds"], "schedule=cosine: needs to know how many steps there will be"),
+        (["run", "schedule=cosin"], "unknown schedule 'cosin'; did you mean 'cosine'?"),
+        (["run", "rule=adam_sqrt"], "rule=adam_sqrt: SGD has no argument 'betas' for it to move"),
+        (["run", "batch_schedule=growth", "training.remainder=carry"], "carry needs one batch size"),
+        (["run", "training.micro_batch=65"], "training.micro_batch=65: must be from 1 to the batch size (64)"),
+        (["run", "incompatible=ignore"], "unknown incompatible 'ignore'"),
         (["report", "nothing"], "unknown sweep 'nothing'"),
         (["export", "nothing"], "unknown sweep 'nothing'"),
         (["verify", "nothing"], "unknown sweep 'nothing'"),
@@ -267,3 +297,45 @@ def test_shell_completion_installs_for_the_program(
     monkeypatch.delenv("COMP_LINE", raising=False)
     assert call("-sc", "install=bash") == 0
     assert capsys.readouterr().out.rstrip().endswith("hydra_bash_completion bench")
+
+
+BAD_TASK = """
+import torch
+from bench.tasks import own
+
+def pairs(n=8):
+    generator = torch.Generator().manual_seed(n)
+    inputs = torch.randn(n, 2, generator=generator)
+    return inputs, inputs.sum(1, keepdim=True)
+
+def task(seed):
+    parts = dict(train=pairs(), val=pairs(4), test=pairs(5), model=lambda: torch.nn.Linear(2, 1),
+                 loss="half_squared_error", target_metric="val_loss", target=0.1)
+    parts |= CHANGE
+    return own.problem(**parts)
+"""
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("dict(train=(torch.full((8, 2), float('nan')), torch.zeros(8, 1)))", "train"),
+        ("dict(train=(torch.zeros(8, 2), torch.zeros(7, 1)))", "train"),
+        ("dict(model=lambda: torch.nn.Linear(3, 1))", "model"),
+        ("dict(target=None)", "target"),
+        ("dict(target=float('nan'))", "target"),
+        ("dict(target_metric='val_accuracy')", "target_metric"),
+        ("dict(loss=lambda outputs, labels: (outputs - labels).mean())", "loss"),
+        ("dict(loss=lambda outputs, labels: (outputs - labels).flatten() / 0)", "loss"),
+    ],
+)
+def test_a_task_of_ones_own_that_is_none_gets_a_line_that_names_the_field(
+    change: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = tmp_path / "mine.py"
+    source.write_text(BAD_TASK.replace("CHANGE", change), encoding="utf-8")
+    before = sorted(tmp_path.iterdir())
+    assert call("run", "task=custom", f"task.module={source}:task", "lr=0.1") == 2
+    line = one_line(capsys)
+    assert said in line
+    assert sorted(path for path in tmp_path.iterdir() if path.name != "__pycache__") == before

@@ -12,8 +12,8 @@ from bench.analysis.study import SETTING
 
 #: A problem: what optimizers are compared on.
 PROBLEM = [*SETTING, "batch_size"]
-#: What reaching the target can cost, the fairest first: a step of some optimizers computes many gradients, which records
-#: of old versions do not count.
+#: What reaching the target can cost, the fairest first: a step of some optimizers computes many gradients. Records of
+#: old versions do not count them.
 COSTS = ("gradients", "steps", "examples", "seconds")
 #: The score integrates up to this factor.
 TAU_MAX = 4.0

@@ -28,7 +28,7 @@ class BigramKnobs:
     """
 
     tokens: int = 32
-    examples: int = 16_384
+    examples: int = 4096
     sharpness: float = 2.0
 
     def __post_init__(self) -> None:

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from bench.tasks.images import RawSplits
     from bench.tasks.problem import Model, Problem
 
+#: Knobs that every image task has.
+IMAGE_KNOBS = "bench.tasks.image_knobs:ImageKnobs"
+
 
 @dataclass(frozen=True)
 class TaskSpec:
@@ -200,8 +203,8 @@ def image_knobs(model: str, given: Mapping[str, Any]) -> tuple["ImageKnobs", Any
     Raises:
         UsageError: A knob that neither has, or a value out of range.
     """
-    everywhere: type[ImageKnobs] = resolve_reference("bench.tasks.image_knobs:ImageKnobs")
-    common, own = _knob_names("bench.tasks.image_knobs:ImageKnobs"), _knob_names(NETWORKS[model].knobs)
+    everywhere: type[ImageKnobs] = resolve_reference(IMAGE_KNOBS)
+    common, own = _knob_names(IMAGE_KNOBS), _knob_names(NETWORKS[model].knobs)
     for name in given:
         if name not in (*common, *own):
             others = [network for network, entry in NETWORKS.items() if name in _knob_names(entry.knobs)]
@@ -217,6 +220,12 @@ def image_knobs(model: str, given: Mapping[str, Any]) -> tuple["ImageKnobs", Any
 
 def _knob_names(reference: str) -> list[str]:
     return [field.name for field in dataclasses.fields(resolve_reference(reference))] if reference else []
+
+
+def every_knob() -> set[str]:
+    """Return the names of all knobs of all tasks."""
+    families = {problem.knobs for problem in PROBLEMS.values()} | {network.knobs for network in NETWORKS.values()}
+    return {name for reference in families for name in _knob_names(reference)} | set(_knob_names(IMAGE_KNOBS))
 
 
 def build_network(model: str, data: str, knobs: Any = None) -> "Model":
