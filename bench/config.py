@@ -130,6 +130,7 @@ def resolve(composed: DictConfig) -> Cell:
     validation.check_numbers(config)
     facts = task_facts(spec, config.seed.data)
     target_metric, target = validation.check_target(config.task, facts)
+    config.task = dataclasses.replace(config.task, target_metric=target_metric, target=target)
     validation.check_choices(config)
     incompatible = _compatibility(config, facts)
     config.optimizer.source_sha256 = own_source(config.optimizer)

@@ -59,6 +59,8 @@ def study(cells: pd.DataFrame, trials: pd.DataFrame, curves: pd.DataFrame) -> St
     """
     if "test_examples" not in cells:
         cells = cells.assign(test_examples=np.nan)
+    # One example is no sample: where a trial's place is the result, there is nothing else to draw.
+    cells = cells.assign(test_examples=cells["test_examples"].where(cells["test_examples"] > 1))
     cells, trials = _typed(cells), _typed(trials)
     cells["measure"] = cells["task"].map(measure_names(cells, curves)).astype(object)
     ranked = cells.assign(

@@ -23,6 +23,17 @@ def measured(trials: pd.DataFrame) -> dict[str, str]:
     return {measure: column for measure, column in MEASURES.items() if measure != old}
 
 
+def price(targets: pd.DataFrame) -> str:
+    """Return what optimizers are compared by: gradients to the target, where the records count them, else steps.
+
+    A step is one update. Some optimizers compute many gradients for it, so that steps flatter them.
+
+    Args:
+        targets: As `to_target` returns.
+    """
+    return "gradients" if (targets["measure"] == "gradients").any() else "steps"
+
+
 def to_target(trials: pd.DataFrame) -> pd.DataFrame:
     """Find, per grid point and measure, the learning rate that reaches the target soonest.
 

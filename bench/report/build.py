@@ -98,7 +98,8 @@ def _page(sources: Sources, results: Results, pictures: Pictures, unpictured: tu
             if plots:
                 parts.append(Part(scene, tuple(plots)))
         if parts or name not in PICTURES:
-            sections.append(Section(name, _named(title, scenes), _named(short, scenes), tuple(parts), many))
+            folded = many and name not in PICTURES
+            sections.append(Section(name, _named(title, scenes), _named(short, scenes), tuple(parts), folded))
     if plot := figures_profile.performance_profile(results):
         section = Section("profile", "Performance profile", "Profile", (Part(None, (plot,)),))
         # Before the folded settings; after the figures that every sweep has.

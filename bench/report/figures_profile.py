@@ -8,6 +8,7 @@ from bench.analysis import words
 from bench.analysis.profiles import TAU_MAX, gradients_per_step, is_enough, profile
 from bench.analysis.results import Results
 from bench.analysis.study import records, select
+from bench.analysis.targets import price
 from bench.report.axes import legend
 from bench.report.plot import TOGETHER, Panel, Plot
 from bench.report.style import DASHES, INK, SERIES, canvas, figure_style, svg
@@ -27,7 +28,7 @@ def performance_profile(results: Results) -> Plot | None:
     """Draw ρ(τ) for gradients (old records: steps) and seconds; None with fewer than three tasks or two optimizers."""
     if not is_enough(results.ratios):
         return None
-    drawn = (_main_cost(results), "seconds")
+    drawn = (price(results.targets), "seconds")
     panels = [_panel(results, cost) for cost in drawn]
     first = results.profile_scores.iloc[0]
     caption = (
@@ -42,12 +43,6 @@ def performance_profile(results: Results) -> Plot | None:
     )
     ratios = results.ratios[results.ratios["cost"].isin(drawn)]
     return Plot("profile", "Performance profile", caption, tuple(panels), ratios.reset_index(drop=True))
-
-
-def _main_cost(results: Results) -> str:
-    """Return the cost that stands first: gradients where the records count them, else steps."""
-    costs = set(results.profile_scores["cost"])
-    return next(cost for cost in DRAWN if cost in costs)
 
 
 def _unsolved(count: int) -> str:
@@ -128,7 +123,7 @@ def score_table(results: Results) -> Table | None:
     seconds = select(scores, cost="seconds").set_index("optimizer")["score"]
     gradients = gradients_per_step(results.study.trials)
     lines = []
-    main = _main_cost(results)
+    main = price(results.targets)
     for place, row in enumerate(records(select(scores, cost=main))):
         name = str(row["optimizer"])
         shares = [Cell(words.percent(row[key], 0), "", _shade(row[key])) for key in ("best", "within_2", "within_4")]

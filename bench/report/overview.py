@@ -37,11 +37,11 @@ ENTRIES = {
     "interrupted": "cut",
 }
 LEGEND = (
-    "A number in a shaded entry is the median number of steps to the target: the darker, the better the rank in its "
-    "column, ★ the best. never: the median seed did not get there; beside it the mean test result at the end of the "
-    "runs. Columns marked “end” show and rank that result, because nobody reached the target or there is none. div.: "
-    "every seed diverged. n/a: not available on this device. cut: interrupted. oom: out of memory. ·: not run, or no "
-    "record of it could be read."
+    "A number in a shaded entry is the median number of gradients (in old records, of steps) to the target: the "
+    "darker, the better the rank in its column, ★ the best. never: the median seed did not get there; beside it the "
+    "mean test result at the end of the runs. Columns marked “end” show and rank that result, because nobody reached "
+    "the target or there is none. div.: every seed diverged. n/a: the device is not here, or the optimizer requires "
+    "what the task has not. cut: interrupted. oom: out of memory. ·: not run, or no record of it could be read."
 )
 
 
@@ -94,7 +94,7 @@ def _matrix(rows: pd.DataFrame, label: str) -> Table:
     ]
     counts = Counter(str(outcome) for outcome in rows["outcome"])
     told = words.listing([f"{count} {outcome}" for outcome, count in sorted(counts.items())])
-    caption = f"At {label}: steps to the target. Optimizers by mean rank. {len(rows)} entries: {told}"
+    caption = f"At {label}: {rows['price'].iloc[0]} to the target. Optimizers by mean rank. {len(rows)} entries: {told}"
     return Table(caption, ("optimizer", *heads), (Group("", tuple(lines)),), "overview.csv", "matrix")
 
 
@@ -116,7 +116,7 @@ def _entry(row: dict[str, Any]) -> Cell:
     if row["level"]:
         kind = f"q{SHADES}"
     if outcome == "reached":
-        return Cell(words.number(row["steps"], 3 if row["steps"] >= 10 else 2), "", kind)
+        return Cell(words.number(row["to_target"], 3 if row["to_target"] >= 10 else 2), "", kind)
     if row["ranked_by"] == "test":
         lost = f"{round(row['n_diverged'])} div." if row["n_diverged"] else ""
         return Cell(written, lost, kind)

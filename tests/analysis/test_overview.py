@@ -46,7 +46,7 @@ def test_those_that_reached_the_target_are_ranked_by_steps_and_equals_share_a_ra
     assert found["rank"].tolist()[:3] == [1, 1, 3]
     assert math.isnan(found.loc[("a", "slow"), "rank"])
     assert set(found["ranked"]) == {3}
-    assert set(found["ranked_by"]) == {"steps"}
+    assert set(found["ranked_by"]) == {"target"}
 
 
 def test_where_nobody_got_there_the_final_loss_ranks_and_a_lost_seed_is_no_merit() -> None:

@@ -86,10 +86,10 @@ def test_steps_in_the_matrix_are_those_of_the_table(page: Visible, report: Path)
     table = pd.read_csv(report / "tables" / "overview.csv")
     targets = pd.read_csv(report / "tables" / "to-target.csv")
     steps = targets[(targets["measure"] == "steps") & targets["median"].notna()]["median"]
-    assert sorted(table["steps"].dropna()) == sorted(steps)
+    assert sorted(table["to_target"].dropna()) == sorted(steps)
     written = Counter(words.number(value, 3 if value >= 10 else 2) for value in steps)
     assert written <= Counter(page.entries)
-    never = table[(table["outcome"] == "never") & (table["ranked_by"] == "steps")]
+    never = table[(table["outcome"] == "never") & (table["ranked_by"] == "target")]
     assert sum(entry.startswith("never") for entry in page.entries) == len(never) > 0
 
 
