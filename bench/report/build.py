@@ -41,7 +41,7 @@ SECTIONS = (
 #: The same where a sweep has so many settings or optimizers that each setting is folded (`is_many`): few and small,
 #: for they are drawn for every setting.
 FOLDED = (
-    ("downhill", "Downhill", "Downhill", (downhill.paths,)),
+    ("downhill", "Downhill", "Downhill", (downhill.paths, downhill.noise)),
     ("tasks", "Task by task", "Tasks", (overview.best_curves,)),
 )
 

@@ -62,5 +62,8 @@ WHOLE = frozenset(
         "state_bytes",
         "threads",
         "train_examples",
+        "test_examples",
+        "gradient_evaluations",
+        "gradient_evaluations_to_target",
     }
 )

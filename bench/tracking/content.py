@@ -175,8 +175,9 @@ def summary(record: Record) -> dict[str, Any]:
         values |= {f"best_final_{metric}": number for metric, number in best.final.items()}
     if record.speed:
         for name in ("examples_per_second", "step_ms", "optimizer_step_ms"):
-            interval: Interval = getattr(record.speed, name)
-            values |= {name: interval.median, f"{name}_lo": interval.lo, f"{name}_hi": interval.hi}
+            interval: Interval | None = getattr(record.speed, name)
+            if interval is not None:
+                values |= {name: interval.median, f"{name}_lo": interval.lo, f"{name}_hi": interval.hi}
     if record.memory:
         values |= vars(record.memory)
     return {name: value for name, value in values.items() if value is not None}

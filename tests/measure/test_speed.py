@@ -12,7 +12,7 @@ from bench.measure.speed import measure_speed
 from bench.results.record import Interval
 from bench.training import stepper as stepper_module
 from bench.training.batches import BatchOrder
-from bench.training.stepper import Stepper
+from bench.training.stepper import Method, Stepper
 from tests.cases import builder, toy_task
 
 
@@ -29,6 +29,7 @@ def test_intervals_hang_together(windows: int) -> None:
     result = measure_speed(stepper, 4, windows, 1e-4, 2)
     assert (result.warmup_steps, result.concurrent_workers) == (4, 2)
     assert result.steps_per_window >= speed.MINIMUM_STEPS
+    assert result.optimizer_step_ms is not None
     for interval in (result.examples_per_second, result.step_ms, result.optimizer_step_ms):
         assert interval.n == windows
         assert ordered(interval)
@@ -38,6 +39,17 @@ def test_intervals_hang_together(windows: int) -> None:
     # Warm-up, two probes, windows.
     assert stepper.steps == 4 + 2 * speed.MINIMUM_STEPS + windows * result.steps_per_window
     assert all(p.isfinite().all() for p in parameters)
+
+
+def test_an_optimizer_that_asks_for_the_loss_has_no_step_apart_from_the_rest() -> None:
+    task = toy_task()
+    parameters = task.initialise(0)
+    order = BatchOrder(task.train.inputs, task.train.labels, 10, "keep", True, 0)
+    stepper = Stepper(task, parameters, builder("lbfgs")(parameters, 0.1), order, Method(closure=True))
+    result = measure_speed(stepper, 1, 5, 1e-4, 1)
+    assert result.optimizer_step_ms is None
+    assert ordered(result.step_ms)
+    assert stepper.steps == 1 + 2 * speed.MINIMUM_STEPS + 5 * result.steps_per_window
 
 
 class Clock:

@@ -37,6 +37,15 @@ def test_names_and_tags() -> None:
     assert long[0] != long[1]
 
 
+def test_a_summary_without_a_step_of_the_optimizer_alone() -> None:
+    whole = record("octaves", 64)
+    assert whole.speed is not None
+    told = content.summary(whole)
+    closure = dataclasses.replace(whole, speed=dataclasses.replace(whole.speed, optimizer_step_ms=None))
+    missing = {"optimizer_step_ms", "optimizer_step_ms_lo", "optimizer_step_ms_hi"}
+    assert content.summary(closure) == {name: value for name, value in told.items() if name not in missing}
+
+
 def test_run_id_depends_on_sweep_cell_and_record() -> None:
     ids = {content.run_id(*parts) for parts in (("a", "b", "c"), ("x", "b", "c"), ("a", "x", "c"), ("a", "b", "x"))}
     assert len(ids) == 4

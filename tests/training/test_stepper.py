@@ -9,12 +9,14 @@ import torch
 from torch import Tensor
 
 from bench.optimizers.schedules import Phases
+from bench.tasks.image_knobs import BatchNormKnobs
+from bench.tasks.models import f1
 from bench.tasks.problem import Stream
 from bench.tasks.task import Task
 from bench.training.batches import BatchOrder, batches_of
 from bench.training.loop import parameters_hash, train_trial
 from bench.training.stepper import PLAIN, Method, Stepper
-from tests.cases import plan_of, toy_task
+from tests.cases import TOY_CLASSES, TOY_SHAPE, plan_of, toy_split, toy_task
 
 Build = Callable[[list[Tensor]], torch.optim.Optimizer]
 
@@ -44,6 +46,20 @@ def test_the_general_way_takes_the_plain_way_step_for_step() -> None:
     plain, general = ran(40), ran(40, Method(closure=True))
     assert parameters_hash(plain.parameters) == parameters_hash(general.parameters)
     assert plain.gradient_evaluations == general.gradient_evaluations == plain.steps == general.steps == 40
+
+
+def test_accumulation_with_batch_norm_is_ghost_batch_norm() -> None:
+    """arXiv 1705.08741: statistics per chunk are what a micro-batch has. Float64, six steps, about a second."""
+    examples = toy_split(48, 5)
+    big = toy_task()
+    tasks = {}
+    for name, knobs in (("plain", BatchNormKnobs()), ("ghost", BatchNormKnobs(ghost_batch=8))):
+        tasks[name] = replace(big, model=f1(TOY_SHAPE, TOY_CLASSES, knobs), train=examples, train_evaluation=examples)
+    accumulated = ran(6, Method(micro_batch=8), task=tasks["plain"], batch_size=24)
+    ghost = ran(6, task=tasks["ghost"], batch_size=24)
+    whole = ran(6, task=tasks["plain"], batch_size=24)
+    assert distance(accumulated, ghost) < 1e-8
+    assert distance(accumulated, whole) > 1e-3
 
 
 @pytest.mark.parametrize("size", [1, 3, 8])
