@@ -21,6 +21,7 @@ from bench.errors import Incompatible, UsageError
 from bench.optimizers.registry import CLOSURE, all_arguments, check_optimizer, own_source, requirements
 from bench.optimizers.rules import ruled
 from bench.optimizers.schedules import Phases
+from bench.references import is_foreign
 from bench.results.record import Axes
 from bench.results.store import SWEEP_NAME
 from bench.schema import Config, OptimizerConfig
@@ -196,8 +197,9 @@ def cell_id(config: Config, knobs: Mapping[str, Any]) -> str:
     if knobs:
         identity["task"]["knobs"] = dict(knobs)
     # So is an optimizer of one's own.
-    if config.optimizer.source_sha256 is not None:
-        identity["optimizer"]["target"] = config.optimizer.target.rpartition(":")[2]
+    for part in (identity["optimizer"], identity["optimizer"].get("fallback")):
+        if isinstance(part, dict) and is_foreign(part["target"]):
+            part["target"] = part["target"].rpartition(":")[2]
     text = json.dumps(identity, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

@@ -55,9 +55,6 @@ def check_keys(node: Any, schema: Any, prefix: str) -> None:
 def check_task(task: TaskConfig) -> tuple[TaskSpec, TaskConfig]:
     """Return what to load, and the configuration with every knob and, for a task of one's own, its name and source."""
     if task.module:
-        from bench.tasks.custom import source_sha256
-
-        source = source_sha256(task.module)
         name = f"custom/{task.module.rpartition(':')[2]}"
         spec, _ = task_spec(name, None, None, task.module, {} if task.data else task.knobs)
         own = task.data is None
@@ -67,7 +64,7 @@ def check_task(task: TaskConfig) -> tuple[TaskSpec, TaskConfig]:
             # The target of the task that stood there before is not this one's.
             target_metric=task.target_metric if own else None,
             target=task.target if own else None,
-            source_sha256=source,
+            source_sha256=spec.source_sha256,
         )
     spec, knobs = task_spec(task.name, task.data, task.model, None, task.knobs)
     return spec, dataclasses.replace(task, knobs=knobs)

@@ -393,6 +393,11 @@ def test_an_optimizer_of_ones_own_is_what_its_source_says(tmp_path: Path) -> Non
         ids[folder] = made.id
     assert ids["a"] == ids["b"] != ids["c"]
     assert ids["a"] != cell(optimizer__target="SGD").id
+    fallen_back = [
+        cell(optimizer__target="Muon", optimizer__fallback={"target": f"{tmp_path / folder / 'mine.py'}:Mine"}).id
+        for folder in "abc"
+    ]
+    assert fallen_back[0] == fallen_back[1] != fallen_back[2]
     newton = cell(optimizer__target="bench.optimizers.newton:Newton", task__model="logreg", incompatible="record")
     assert newton.config.optimizer.source_sha256 is None
 

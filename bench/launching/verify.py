@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 from bench.config import Cell, resolve
 from bench.errors import BenchError, NotComparable
 from bench.launching.cell import run_cell
+from bench.references import is_foreign
 from bench.results.record import CellStatus, Record
 from bench.results.store import Store
 
@@ -111,7 +112,7 @@ def foreign_code(config: Mapping[str, Any]) -> list[str]:
     optimizer = config.get("optimizer", {})
     named = [config.get("task", {}).get("module"), optimizer.get("target")]
     named.append((optimizer.get("fallback") or {}).get("target"))
-    return [str(name) for name in named if name and ":" in str(name) and not str(name).startswith("bench.")]
+    return [str(name) for name in named if name and is_foreign(str(name))]
 
 
 def _without_measuring(cell: Cell) -> Cell:

@@ -16,7 +16,7 @@ from bench.optimizers.classes import (
     takes_any,
 )
 from bench.optimizers.requirements import CLOSURE, GRADIENT_FIRST, GROUPS, MATRICES, SPARSE, construct, requirements
-from bench.references import source_sha256
+from bench.references import definition_sha256, is_foreign
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -86,14 +86,21 @@ def all_arguments(optimizer: "OptimizerConfig") -> dict[str, Any]:
     return {**optimizer.arguments, **decay}
 
 
+def own_targets(optimizer: "OptimizerConfig") -> dict[str, str]:
+    """Return the classes of a configuration that are neither torch's nor this suite's, by their configuration key."""
+    targets = {"optimizer.target": optimizer.target}
+    if optimizer.fallback is not None:
+        targets["optimizer.fallback.target"] = optimizer.fallback.target
+    return {key: target for key, target in targets.items() if is_foreign(target)}
+
+
 def own_source(optimizer: "OptimizerConfig") -> str | None:
-    """Return the SHA-256 of the classes of a configuration that are neither torch's nor this suite's; None for none.
+    """Return the SHA-256 of the code of `own_targets`; None where there are none.
 
     Raises:
         UsageError: One of them cannot be imported.
     """
-    targets = [optimizer.target, *([optimizer.fallback.target] if optimizer.fallback else [])]
-    sources = [source_sha256(t, "optimizer.target") for t in targets if ":" in t and not t.startswith("bench.")]
+    sources = [definition_sha256(target, key) for key, target in own_targets(optimizer).items()]
     return hashlib.sha256("".join(sources).encode()).hexdigest() if sources else None
 
 

@@ -6,7 +6,7 @@ The optimizer under test is always the real object; nothing here computes an upd
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from bench.optimizers.build import all_arguments, build, build_optimizer, check_optimizer, own_source
+from bench.optimizers.build import all_arguments, build, build_optimizer, check_optimizer, own_source, own_targets
 from bench.optimizers.classes import (
     IMPLEMENTATIONS,
     class_title,
@@ -51,6 +51,7 @@ __all__ = [
     "optimizer_class",
     "optimizer_classes",
     "own_source",
+    "own_targets",
     "requirements",
     "state_bytes",
     "watch_implementation",

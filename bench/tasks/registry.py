@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import UsageError, unknown
+from bench.references import source_sha256
 from bench.tasks.catalogue import DATA_SETS, NETWORKS, PROBLEMS
 from bench.tasks.knobs import parse_knobs, plain_knobs
 
@@ -35,6 +36,7 @@ class TaskSpec:
         model: Network of an image task; "" elsewhere.
         module: A user's own task, "path_or_module:function"; "" for a registered one.
         knobs: Name and value of each knob that is not left at its default, sorted.
+        source_sha256: Hash of the file with a user's own task, so that another text is another task; "" elsewhere.
     """
 
     name: str
@@ -42,6 +44,7 @@ class TaskSpec:
     model: str = ""
     module: str = ""
     knobs: tuple[tuple[str, Any], ...] = ()
+    source_sha256: str = ""
 
 
 @dataclass(frozen=True)
@@ -91,12 +94,12 @@ def task_spec(
         What to load, and every knob with its value as a configuration holds it.
 
     Raises:
-        UsageError: An unknown data set, problem, network or knob, or a knob out of range.
+        UsageError: An unknown data set, problem, network or knob, a knob out of range, or no such file or module.
     """
     if module:
         for knob in knobs:
             raise UsageError(f"task.knobs.{knob}: a task of your own (task.module={module}) has no knobs of the suite")
-        return TaskSpec(name, "", "", module), {}
+        return TaskSpec(name, "", "", module, source_sha256=source_sha256(module, "task.module", "function")), {}
     if data in PROBLEMS:
         if model is not None:
             raise UsageError(f"task.model={model}: task.data={data} has a model of its own; leave task.model out")

@@ -124,8 +124,8 @@ MUON = {"fallback": FallbackConfig("AdamW")}
         ("Muon", {"fallback": FallbackConfig("LBFGS")}, ["optimizer.fallback.target=LBFGS: requires closure"]),
         ("SparseAdam", {}, ["requires sparse gradients, which toys with toy does not give"]),
         (HERE + "Rateless", {}, ["optimizer.lr_log2=[-4, 0]", "Rateless has no learning rate; give one value twice"]),
-        (HERE + "Nothing", {}, ["optimizer.target=", "has no 'Nothing'"]),
-        ("no_such_package:Lion", {}, ["no_such_package cannot be imported"]),
+        (HERE + "Nothing", {}, ["optimizer.target=", "unknown class in test_build.py 'Nothing'"]),
+        ("no_such_package:Lion", {}, ["optimizer.target=no_such_package:Lion: no module no_such_package"]),
     ],
 )
 def test_what_cannot_be_used_is_refused(target: str, changes: dict[str, Any], words: list[str]) -> None:

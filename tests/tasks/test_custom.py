@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from bench.errors import UsageError
-from bench.tasks.custom import load_custom, source_sha256
+from bench.references import source_sha256 as file_sha256
+from bench.tasks.custom import load_custom
 from tests.conftest import ROOT
 
 RING = ROOT / "examples" / "ring.py"
@@ -49,6 +50,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     for name in set(sys.modules) - known:
         if getattr(sys.modules[name], "__file__", None) and str(tmp_path) in str(sys.modules[name].__file__):
             del sys.modules[name]
+
+
+def source_sha256(reference: str) -> str:
+    return file_sha256(reference, "task.module", "function")
 
 
 def write(folder: Path, body: str, name: str = "mine.py") -> str:
