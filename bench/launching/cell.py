@@ -19,10 +19,19 @@ from bench.errors import BenchError, DeviceUnavailable, Incompatible
 from bench.measure.audit import Subject, audit_data, audit_training
 from bench.measure.memory import measure_memory
 from bench.measure.speed import measure_speed
-from bench.optimizers.build import all_arguments
-from bench.optimizers.build import build as build_configured
-from bench.optimizers.registry import CLOSURE, GRADIENT_GRAPH, SPARSE, moves_at_zero, watch_implementation
+from bench.optimizers.registry import (
+    CLOSURE,
+    GRADIENT_GRAPH,
+    SPARSE,
+    all_arguments,
+    moves_at_zero,
+    own_source,
+    own_targets,
+    watch_implementation,
+)
+from bench.optimizers.registry import build as build_configured
 from bench.optimizers.schedules import learning_rate_factor
+from bench.references import source_sha256
 from bench.results.curves import COLUMNS, empty_curves
 from bench.results.digest import cell_digest
 from bench.results.environment import environment
@@ -59,6 +68,10 @@ class Result(NamedTuple):
     record: Record
     curves: pd.DataFrame
     snapshots: pd.DataFrame
+
+
+class SourceChanged(BenchError):
+    """Code of one's own is not what it was when the cell got its id; the cell is not trained."""
 
 
 class AuditFailed(BenchError):
@@ -133,6 +146,8 @@ def _run(
     cell: Cell, device: torch.device, progress: Progress, stop: Callable[[], bool], concurrent_workers: int
 ) -> None:
     config = cell.config
+    _check_task_source(cell)
+    _check_optimizer_source(cell)
     with progress.timed("data"):
         loaded = _loaded(cell, device)
     task, build, plan = loaded.task, optimizer_builder(cell), trial_plan(cell)
@@ -164,6 +179,21 @@ def _run(
                 # One seed is enough for a picture.
                 pictured = replace(plan, pictured=seed == cell.seeds[0])
                 progress.trials.append(train_trial(task, build, pictured, lr, seed, *_named_seeds(cell, seed), stop))
+    # Each trial builds its optimizer from the file as it is then; the task was loaded once.
+    _check_optimizer_source(cell)
+
+
+def _check_task_source(cell: Cell) -> None:
+    module = cell.spec.module
+    if module and source_sha256(module, "task.module", "function") != cell.spec.source_sha256:
+        raise SourceChanged(f"task.module={module}: the file has changed since the sweep was checked")
+
+
+def _check_optimizer_source(cell: Cell) -> None:
+    optimizer = cell.config.optimizer
+    if own_source(optimizer) != optimizer.source_sha256:
+        named = " or ".join(f"{key}={target}" for key, target in own_targets(optimizer).items())
+        raise SourceChanged(f"{named}: the file has changed since the sweep was checked")
 
 
 def optimizer_builder(cell: Cell) -> Callable[[list[Tensor], float], torch.optim.Optimizer]:
@@ -223,7 +253,6 @@ class Loaded:
 @functools.lru_cache(maxsize=2)
 def _load(
     spec: TaskSpec,
-    source: str | None,
     root: str,
     download: bool,
     device: str,
@@ -242,7 +271,6 @@ def _loaded(cell: Cell, device: torch.device) -> Loaded:
     config, facts = cell.config, cell.facts
     return _load(
         cell.spec,
-        config.task.source_sha256,
         config.data.root,
         config.data.download,
         str(device),

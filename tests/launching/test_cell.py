@@ -1,4 +1,6 @@
 import math
+from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -109,6 +111,59 @@ def test_a_defect_is_a_failed_cell_with_its_traceback(monkeypatch: pytest.Monkey
     assert record.traceback is not None
     assert 'raise ZeroDivisionError("planted")' in record.traceback
     assert record.speed is not None, "what was measured before the failure stays in the record"
+
+
+TASK = """
+from torch import nn
+import torch
+from bench.tasks import own
+
+def task(seed):
+    points = torch.randn(300, 2, generator=torch.Generator().manual_seed(seed))
+    parts = [(points[i::3], (points[i::3, 0] > 0).long()) for i in range(3)]
+    return own.problem(train=parts[0], val=parts[1], test=parts[2], model=lambda: nn.Linear(2, 2), target=0.9)
+"""
+OPTIMIZER = "import torch\nclass Mine(torch.optim.SGD):\n    pass\n"
+
+
+@pytest.mark.parametrize("key", ["task.module", "optimizer.target", "optimizer.fallback.target"])
+def test_code_that_changed_since_the_cell_was_checked_is_not_trained(tmp_path: Path, key: str) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(TASK if key == "task.module" else OPTIMIZER, encoding="utf-8")
+    reference = f"{path}:{'task' if key == 'task.module' else 'Mine'}"
+    overrides = {
+        "task.module": ["task=custom", f"task.module={reference}", "evaluation.train_examples=null"],
+        "optimizer.target": [f"optimizer.target={reference}"],
+        "optimizer.fallback.target": ["optimizer=muon", f"optimizer.fallback.target={reference}"],
+    }[key]
+    cell = small_cell(*overrides)
+    assert run_cell(cell)[0].status == "complete"
+    path.write_text(path.read_text(encoding="utf-8") + "# edited\n", encoding="utf-8")
+    record, _, _ = run_cell(cell)
+    assert record.status == "failed"
+    assert record.reason == f"{key}={reference}: the file has changed since the sweep was checked"
+    assert (record.trials, record.audit, record.traceback) == ([], [], None)
+    assert small_cell(*overrides).id != cell.id
+    path.unlink()
+    assert f"{key}={reference}: no file " in str(run_cell(cell)[0].reason)
+
+
+def test_an_optimizer_edited_while_its_cell_trains_ends_it_as_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(OPTIMIZER, encoding="utf-8")
+    train_trial = cell_module.train_trial
+
+    def train_and_edit(*arguments: Any) -> Any:
+        trial = train_trial(*arguments)
+        path.write_text(OPTIMIZER + "# edited\n", encoding="utf-8")
+        return trial
+
+    monkeypatch.setattr(cell_module, "train_trial", train_and_edit)
+    record, _, _ = run_cell(small_cell(f"optimizer.target={path}:Mine"))
+    assert record.status == "failed"
+    assert record.reason == f"optimizer.target={path}:Mine: the file has changed since the sweep was checked"
 
 
 def test_a_failed_audit_keeps_the_cell_from_training(monkeypatch: pytest.MonkeyPatch) -> None:
