@@ -8,7 +8,7 @@ import torch
 from omegaconf import OmegaConf
 from torch import Tensor
 
-from bench.optimizers.registry import all_arguments, build, requirements
+from bench.optimizers.registry import CLOSURE, all_arguments, build, requirements
 from bench.schema import OptimizerConfig
 from bench.tasks.models import logreg, mlp
 from bench.tasks.problem import Model, Split
@@ -85,6 +85,15 @@ def optimizer_config(name: str, **changes: Any) -> OptimizerConfig:
     typed = OmegaConf.to_object(merged)
     assert isinstance(typed, OptimizerConfig)
     return typed
+
+
+def step_as_required(optimizer: torch.optim.Optimizer, closure: Callable[[], Tensor], needs: frozenset[str]) -> None:
+    """Take one step as the optimizer requires: it calls the closure itself, or finds gradients that it left."""
+    if CLOSURE in needs:
+        optimizer.step(closure)  # type: ignore[arg-type]
+    else:
+        closure()
+        optimizer.step()
 
 
 def needs_of(name: str) -> frozenset[str]:

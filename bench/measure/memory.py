@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from bench.optimizers.registry import state_bytes
+from bench.optimizers.registry import state_bytes, stored_parts
 from bench.results.record import Memory
 from bench.training.stepper import Stepper
 
@@ -71,12 +71,7 @@ def activation_bytes(stepper: Stepper) -> int:
 
 
 def _bytes(tensors: list[Tensor]) -> int:
-    return sum(tensor.numel() * tensor.element_size() for tensor in map(_stored, tensors))
-
-
-def _stored(tensor: Tensor) -> Tensor:
-    """Return the part of a tensor that takes memory: of a sparse one its values."""
-    return tensor.coalesce().values() if tensor.is_sparse else tensor
+    return sum(part.numel() * part.element_size() for tensor in tensors for part in stored_parts(tensor))
 
 
 def _reset_resident_peak() -> float | None:

@@ -54,6 +54,7 @@ __all__ = [
     "own_targets",
     "requirements",
     "state_bytes",
+    "stored_parts",
     "watch_implementation",
 ]
 
@@ -92,9 +93,14 @@ def state_bytes(optimizer: "Optimizer") -> int:
         part.untyped_storage().data_ptr(): part.untyped_storage().nbytes()
         for state in optimizer.state.values()
         for tensor in _tensors(state)
-        for part in ((tensor.indices(), tensor.values()) if tensor.is_sparse else (tensor,))
+        for part in stored_parts(tensor)
     }
     return sum(storages.values())
+
+
+def stored_parts(tensor: "Tensor") -> "tuple[Tensor, ...]":
+    """Return the dense tensors that hold a tensor: of a sparse one its indices and its values."""
+    return (tensor._indices(), tensor._values()) if tensor.is_sparse else (tensor,)
 
 
 def _tensors(value: Any) -> "Iterator[Tensor]":

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from bench.errors import UsageError
+from bench.tasks.knobs import check_at_least
 from bench.tasks.problem import CROSS_ENTROPY, Model, Problem, Split, Splits, Untrained
 
 
@@ -32,9 +32,7 @@ class BigramKnobs:
     sharpness: float = 2.0
 
     def __post_init__(self) -> None:
-        for name, least in (("tokens", 2), ("examples", 4), ("sharpness", 0)):
-            if getattr(self, name) < least:
-                raise UsageError(f"task.knobs.{name}={getattr(self, name):g}: must be at least {least}")
+        check_at_least(self, {"tokens": 2, "examples": 4, "sharpness": 0})
 
 
 def bigram(knobs: BigramKnobs, seed: int) -> Problem:

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from bench.errors import UsageError
+from bench.tasks.knobs import check_at_least
 from bench.tasks.models import linear
 from bench.tasks.problem import HALF_SQUARED_ERROR, Model, Problem, Split, Splits
 
@@ -31,9 +31,7 @@ class ChebyshevKnobs:
     hidden: int = 32
 
     def __post_init__(self) -> None:
-        for name, least in (("degree", 0), ("points", 2), ("hidden", 1)):
-            if getattr(self, name) < least:
-                raise UsageError(f"task.knobs.{name}={getattr(self, name)}: must be at least {least}")
+        check_at_least(self, {"degree": 0, "points": 2, "hidden": 1})
 
 
 def chebyshev(knobs: ChebyshevKnobs, seed: int) -> Problem:

@@ -39,6 +39,22 @@ def plain_knobs(knobs: Any) -> dict[str, Any]:
     }
 
 
+def check_at_least(knobs: object, least: Mapping[str, int]) -> None:
+    """Check the least values of knobs.
+
+    Args:
+        knobs: A family's knobs.
+        least: Name → smallest allowed value.
+
+    Raises:
+        UsageError: One is below.
+    """
+    for name, bound in least.items():
+        value = getattr(knobs, name)
+        if value < bound:
+            raise UsageError(f"task.knobs.{name}={value:g}: must be at least {bound}")
+
+
 def _value(kind: Any, value: Any, where: str) -> Any:
     origin = typing.get_origin(kind)
     if origin in (types.UnionType, typing.Union):

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
-from bench.errors import UsageError
+from bench.tasks.knobs import check_at_least
 from bench.tasks.landscape import EXCESS_LOSS
 from bench.tasks.problem import Model, Problem, Split, Splits, Stream, Untrained
 
@@ -33,8 +33,7 @@ class NqmKnobs:
     dimension: int = 10_000
 
     def __post_init__(self) -> None:
-        if self.dimension < 1:
-            raise UsageError(f"task.knobs.dimension={self.dimension}: must be at least 1")
+        check_at_least(self, {"dimension": 1})
 
 
 def curvatures(dimension: int) -> Tensor:

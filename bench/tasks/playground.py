@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from bench.errors import UsageError, unknown
+from bench.tasks.knobs import check_at_least
 from bench.tasks.playground_data import DRAWS
 from bench.tasks.problem import HALF_SQUARED_ERROR, AfterStep, Model, Picture, Problem, Split, Splits
 
@@ -90,8 +91,7 @@ class PlaygroundKnobs:
         if self.regularisation not in ("none", *REGULARISATIONS):
             allowed = ("none", *REGULARISATIONS)
             raise unknown("regularisation (task.knobs.regularisation)", self.regularisation, allowed)
-        if self.regularisation_rate < 0:
-            raise UsageError(f"task.knobs.regularisation_rate={self.regularisation_rate:g}: must be at least 0")
+        check_at_least(self, {"regularisation_rate": 0})
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from bench.errors import UsageError
+from bench.tasks.knobs import check_at_least
 from bench.tasks.problem import HALF_SQUARED_ERROR, Model, Objective, Problem, Split, Splits, Untrained
 
 #: Cross-entropy of two classes in nats, of one logit (batch × 1) and labels 0 or 1 (batch × 1, floats).
@@ -38,7 +39,7 @@ class LinearKnobs:
     noise: float = 0.1
 
     def __post_init__(self) -> None:
-        _at_least(self, {"examples": 4, "features": 1, "condition": 1, "noise": 0})
+        check_at_least(self, {"examples": 4, "features": 1, "condition": 1, "noise": 0})
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class LogisticKnobs:
     separation: float = 2.0
 
     def __post_init__(self) -> None:
-        _at_least(self, {"examples": 4, "features": 1})
+        check_at_least(self, {"examples": 4, "features": 1})
         if self.separation <= 0:
             raise UsageError(f"task.knobs.separation={self.separation:g}: must be greater than 0")
 
@@ -184,10 +185,3 @@ def _zero_start(name: str, features: int) -> Model:
 def _with_one(split: Split) -> Tensor:
     """Return the inputs with a column of ones for the bias, float64."""
     return torch.cat([split.inputs.double(), split.inputs.new_ones(len(split), 1).double()], 1)
-
-
-def _at_least(knobs: object, least: dict[str, int]) -> None:
-    for name, bound in least.items():
-        value = getattr(knobs, name)
-        if value < bound:
-            raise UsageError(f"task.knobs.{name}={value:g}: must be at least {bound}")

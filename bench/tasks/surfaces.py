@@ -14,6 +14,7 @@ import torch
 from torch import Generator, Tensor
 
 from bench.errors import UsageError
+from bench.tasks.knobs import check_at_least
 from bench.tasks.landscape import EXCESS_LOSS, check_noise, landscape, noisy_splits, position_picture
 from bench.tasks.problem import Model, Picture, Problem, Untrained
 
@@ -40,8 +41,7 @@ class SurfaceKnobs:
         check_noise(self.noise, self.examples)
         if self.start is not None and len(self.start) != 2:
             raise UsageError(f"task.knobs.start={list(self.start)}: must be two numbers [x, y], or null")
-        if self.spread < 0:
-            raise UsageError(f"task.knobs.spread={self.spread:g}: must be at least 0")
+        check_at_least(self, {"spread": 0})
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from bench.errors import UsageError
+from bench.tasks.knobs import check_at_least
 from bench.tasks.models import linear
 from bench.tasks.problem import HALF_SQUARED_ERROR, Model, Problem, Split, Splits
 
@@ -34,10 +34,7 @@ class TeacherStudentKnobs:
     noise: float = 0.1
 
     def __post_init__(self) -> None:
-        bounds = {"inputs": 1, "teacher_hidden": 1, "student_hidden": 1, "examples": 4, "noise": 0}
-        for name, least in bounds.items():
-            if getattr(self, name) < least:
-                raise UsageError(f"task.knobs.{name}={getattr(self, name):g}: must be at least {least}")
+        check_at_least(self, {"inputs": 1, "teacher_hidden": 1, "student_hidden": 1, "examples": 4, "noise": 0})
 
 
 def network(inputs: int, hidden: int) -> Model:

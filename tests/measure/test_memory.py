@@ -9,7 +9,8 @@ import torch
 from bench.measure import memory
 from bench.measure.memory import activation_bytes, measure_memory
 from bench.tasks.problem import Problem
-from bench.tasks.task import Task, build_task
+from bench.tasks.registry import task_spec
+from bench.tasks.task import Task, build_task, load_task
 from bench.training.batches import BatchOrder
 from bench.training.stepper import Stepper
 from tests.cases import builder
@@ -72,6 +73,15 @@ def test_memory_of_a_step(task: Task, name: str, state: int) -> None:
         # A process with torch and 5000 images in it has more than 50 MiB and, here, less than a terabyte.
         assert 50 < result.base_rss_mib < 2**20
         assert 50 < result.peak_rss_mib < 2**20
+
+
+def test_a_sparse_gradient_is_its_values_and_their_indices() -> None:
+    spec, _ = task_spec("embedding/bigram", "embedding/bigram", None, None, {"tokens": 5, "examples": 12})
+    task = load_task(spec, "", False, torch.device("cpu"), "float32", None, 0, True)
+    result = measure_memory(stepper_of(task, 12))
+    assert result.parameter_bytes == 5 * 5 * F32
+    # The full batch: as many rows as examples, before equal ones are added up.
+    assert result.gradient_bytes == 12 * (5 * F32 + INT64)
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="no /proc/self/clear_refs on this system")

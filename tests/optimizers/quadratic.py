@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.optimizers.registry import CLOSURE, GRADIENT_GRAPH, SPARSE
-from tests.cases import builder, needs_of
+from bench.optimizers.registry import GRADIENT_GRAPH, SPARSE
+from tests.cases import builder, needs_of, step_as_required
 from tests.optimizers.rules import Array, Q, centre
 
 
@@ -30,11 +30,7 @@ def take_step(optimizer: torch.optim.Optimizer, x: Tensor, needs: frozenset[str]
         x.grad = found.to_sparse(1) if SPARSE in needs else found
         return loss
 
-    if CLOSURE in needs:
-        optimizer.step(closure)  # type: ignore[arg-type]
-    else:
-        closure()
-        optimizer.step()
+    step_as_required(optimizer, closure, needs)
 
 
 def trajectory(name: str, implementation: str, x: Array, lr: float) -> Iterator[Array]:

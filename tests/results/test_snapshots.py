@@ -27,6 +27,7 @@ from bench.results.snapshots import (
     write_snapshots,
 )
 from bench.results.store import Store
+from tests.results.files import everything, fail
 from tests.results.records import CELL, curves, record
 
 CELL_WIDE: dict[str, Sequence[float]] = {
@@ -153,21 +154,12 @@ def test_a_failed_write_leaves_everything_as_it_was(
     store.path.mkdir(parents=True)
     if before is not None:
         store.write(record(status=before, digest=None), curves(), made())
-    files = {path: path.read_bytes() for path in store.path.rglob("*") if path.is_file()}
-    real, calls = getattr(owner, name), 0
-
-    def failing(*arguments: Any) -> Any:
-        nonlocal calls
-        calls += 1
-        if calls == call:
-            raise OSError(number, os.strerror(number))
-        return real(*arguments)
-
+    files = everything(store.path)
     with monkeypatch.context() as patch:
-        patch.setattr(owner, name, failing)
+        fail(patch, owner, name, number, call)
         with pytest.raises(OSError, match=os.strerror(number)):
             store.write(record(), curves(), made())
-    assert {path: path.read_bytes() for path in store.path.rglob("*") if path.is_file()} == files
+    assert everything(store.path) == files
     assert sorted(path.name for path in store.path.iterdir()) == store.cells()
 
 

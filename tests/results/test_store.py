@@ -15,6 +15,7 @@ from bench.errors import UsageError
 from bench.results import store as store_module
 from bench.results.record import SCHEMA_VERSION, CellStatus, Record, RecordError
 from bench.results.store import Store, open_sweep
+from tests.results.files import everything, fail
 from tests.results.records import CELL, curves, record
 
 OTHER = "f" * 16
@@ -23,10 +24,6 @@ OTHER = "f" * 16
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     return Store(tmp_path / "results" / "octaves")
-
-
-def everything(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_what_is_written_is_read(store: Store) -> None:
@@ -49,20 +46,6 @@ def test_only_folders_of_cells_are_cells(store: Store) -> None:
     for name in ("wandb", f".{CELL}.host.1.x", CELL[:-1], CELL + "0", CELL.upper(), "mirror.json"):
         (store.path / name).mkdir(exist_ok=True)
     assert store.cells() == [CELL]
-
-
-def fail(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, number: int, call: int) -> None:
-    """Let the call-th call of a function raise OSError `number`."""
-    real, calls = getattr(owner, name), 0
-
-    def failing(*arguments: Any, **keywords: Any) -> Any:
-        nonlocal calls
-        calls += 1
-        if calls == call:
-            raise OSError(number, os.strerror(number))
-        return real(*arguments, **keywords)
-
-    monkeypatch.setattr(owner, name, failing)
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EACCES])

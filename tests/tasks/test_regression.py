@@ -1,6 +1,7 @@
 """Linear and logistic regression against their optima, Hessians and stability edges."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from scipy import optimize
 from torch import Tensor
 
 from bench.errors import UsageError
-from bench.tasks.problem import Problem
+from bench.tasks.problem import Problem, Split
 from bench.tasks.regression import (
     linear_hessian,
     linear_optimum,
@@ -41,13 +42,20 @@ def autograd_hessian(problem: Problem, at: Tensor) -> Tensor:
     )
 
 
-def test_the_gradient_at_the_linear_optimum_is_zero_and_lbfgs_ends_there(linear: Problem) -> None:
-    optimum = [p.requires_grad_() for p in linear_optimum(linear.splits.train)]
-    assert flat(list(gradients(linear, optimum, linear.splits.train))).abs().max().item() < 1e-12
-    parameters = fresh(linear)
-    minimise(linear, parameters, linear.splits.train)
-    torch.testing.assert_close(flat(parameters), flat(optimum), rtol=1e-7, atol=1e-7)
-    assert mean_loss(linear, optimum, linear.splits.val).item() < linear.target
+@pytest.mark.parametrize(
+    ("name", "optimum_of", "rtol", "atol"),
+    [("regression/linear", linear_optimum, 1e-7, 1e-7), ("regression/logistic", logistic_optimum, 1e-5, 1e-6)],
+)
+def test_the_gradient_at_the_optimum_is_zero_and_lbfgs_ends_there(
+    name: str, optimum_of: Callable[[Split], list[Tensor]], rtol: float, atol: float
+) -> None:
+    problem = load(name)
+    optimum = [p.requires_grad_() for p in optimum_of(problem.splits.train)]
+    assert flat(list(gradients(problem, optimum, problem.splits.train))).abs().max().item() < 1e-12
+    parameters = fresh(problem)
+    minimise(problem, parameters, problem.splits.train)
+    torch.testing.assert_close(flat(parameters), flat(optimum), rtol=rtol, atol=atol)
+    assert mean_loss(problem, optimum, problem.splits.val).item() < problem.target
 
 
 def test_the_linear_optimum_is_near_the_weights_the_labels_came_from(linear: Problem) -> None:
@@ -101,15 +109,6 @@ def test_the_untrained_logistic_loss_is_ln_2_and_no_example_is_called_class_1(lo
         logistic.model.forward(fresh(logistic, dtype=torch.float32), val.inputs), val.labels
     )
     assert torch.equal(correct, val.labels.squeeze(1) == 0)
-
-
-def test_the_gradient_at_the_logistic_optimum_is_zero_and_lbfgs_ends_there(logistic: Problem) -> None:
-    optimum = [p.requires_grad_() for p in logistic_optimum(logistic.splits.train)]
-    assert flat(list(gradients(logistic, optimum, logistic.splits.train))).abs().max().item() < 1e-12
-    parameters = fresh(logistic)
-    minimise(logistic, parameters, logistic.splits.train)
-    torch.testing.assert_close(flat(parameters), flat(optimum), rtol=1e-5, atol=1e-6)
-    assert mean_loss(logistic, optimum, logistic.splits.val).item() < logistic.target
 
 
 def test_scipy_finds_the_same_logistic_optimum(logistic: Problem) -> None:

@@ -24,7 +24,7 @@ from bench.training.batches import BatchOrder
 from bench.training.evaluations import evaluation_points
 from bench.training.loop import Plan, Trial, parameters_hash, train_trial
 from bench.training.stepper import Method, Stepper
-from tests.cases import OPTIMIZERS, builder, needs_of, plan_of, toy_task
+from tests.cases import OPTIMIZERS, builder, needs_of, plan_of, step_as_required, toy_task
 
 METRICS = ["train_loss", "train_accuracy", "val_loss", "val_accuracy", "test_loss", "test_accuracy"]
 
@@ -61,11 +61,7 @@ def by_hand(task: Task, name: str, implementation: str, plan: Plan, lr: float) -
                     loss.backward(create_graph=GRADIENT_GRAPH in needs)
                 return loss
 
-            if CLOSURE in needs:
-                optimizer.step(closure)  # type: ignore[arg-type]
-            else:
-                closure()
-                optimizer.step()
+            step_as_required(optimizer, closure, needs)
             steps += 1
             if steps == plan.steps:
                 return module
