@@ -102,11 +102,13 @@ class BatchOrder:
         return self.inputs.index_select(0, chosen), self.labels.index_select(0, chosen)
 
     def _gather(self, start: int, end: int) -> list[Batch]:
-        if self._buffer is None:
+        if self._whole and start == 0:
             return [(self.inputs, self.labels)]
         chosen = self._order[start:end]
         labels = self.labels.index_select(0, chosen)
-        inputs = torch.index_select(self.inputs, 0, chosen, out=self._buffer[: end - start])
+        # A batch size that has become the whole set leaves the rest of an epoch, and no buffer for it.
+        out = None if self._buffer is None else self._buffer[: end - start]
+        inputs = torch.index_select(self.inputs, 0, chosen, out=out)
         if end - start <= self.batch_size:
             return [(inputs, labels)]
         return list(zip(inputs.split(self.batch_size), labels.split(self.batch_size), strict=True))

@@ -186,6 +186,20 @@ def test_a_batch_that_grows_in_the_middle_of_an_epoch_loses_no_example() -> None
     assert torch.equal(whole.flatten(), torch.arange(30.0))
 
 
+@pytest.mark.parametrize("remainder", ["keep", "drop"])
+def test_a_batch_that_grows_to_the_whole_in_the_middle_of_an_epoch(remainder: str) -> None:
+    labels = torch.arange(10)
+    order = BatchOrder(labels.float().reshape(10, 1), labels, 4, remainder, True, 3)
+    (((_, first),),) = order.take(1)
+    order.resize(10)
+    after = [batch for gathered in order.take(2) for batch in gathered]
+    assert all(torch.equal(inputs.flatten(), chosen.float()) for inputs, chosen in after)
+    # What is left of the epoch is kept or dropped like any other remainder; then every batch is the data.
+    assert [len(chosen) for _, chosen in after] == ([6, 10] if remainder == "keep" else [10, 10])
+    assert sorted([*first.tolist(), *after[0][1].tolist()]) == list(range(10)) or remainder == "drop"
+    assert order.examples_seen == 4 + sum(len(chosen) for _, chosen in after)
+
+
 def noise(size: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     return torch.randn(1, 3, generator=generator) / size**0.5, torch.zeros(1)
 
