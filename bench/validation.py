@@ -114,8 +114,9 @@ def check_schedule(schedule: ScheduleConfig, steps: int | None) -> None:
     for name, low, high in (("gamma", 0, math.inf), ("final", 0, 1), ("peak_at", 0, 1)):
         value = getattr(schedule, name)
         if not low <= value <= high or not math.isfinite(value) or (name != "final" and value == low):
-            upper = f" to {high}" if high < math.inf else ""
-            raise UsageError(f"schedule.{name}={value}: must be a number from {low}{upper}")
+            lower = f"at least {low}" if name == "final" else f"above {low}"
+            upper = f"at most {high}" if high < math.inf else "finite"
+            raise UsageError(f"schedule.{name}={value}: must be {lower} and {upper}")
     for name in ("start_divisor", "end_divisor"):
         value = getattr(schedule, name)
         if not 1 <= value < math.inf:

@@ -198,8 +198,8 @@ REFUSALS: list[tuple[dict[str, Any], str]] = [
     ({"schedule__warmup": 1.0}, "schedule.warmup=1.0: must be a fraction of the budget"),
     ({"schedule__name": "step"}, "schedule.milestones=[]: schedule=step needs at least one"),
     ({"schedule__milestones": [0.5, 0.2]}, "schedule.milestones=[0.5, 0.2]: must be ascending fractions"),
-    ({"schedule__gamma": 0.0}, "schedule.gamma=0.0: must be a number from 0"),
-    ({"schedule__peak_at": 1.5}, "schedule.peak_at=1.5: must be a number from 0 to 1"),
+    ({"schedule__gamma": 0.0}, "schedule.gamma=0.0: must be above 0 and finite"),
+    ({"schedule__peak_at": 1.5}, "schedule.peak_at=1.5: must be above 0 and at most 1"),
     ({"schedule__start_divisor": 0.5}, "schedule.start_divisor=0.5: must be at least 1"),
     (
         {"schedule__name": "cosine", "budget": dict.fromkeys(LIMITS) | {"seconds": 1.0}},
