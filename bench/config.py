@@ -45,7 +45,7 @@ class Cell:
         batch_size: Examples per step.
         lrs: Learning rates as the rule has them at this batch size, ascending.
         seeds: Trial seeds, ascending.
-        steps: Optimizer steps the budget asks for at most; None where only seconds limit it.
+        steps: Optimizer steps the budget asks for at most; None where only seconds or gradients limit it.
         phases: When the batch size moves; None where it does not.
         target_metric: "val_accuracy" or "val_loss".
         target: Value of it to get strictly past.

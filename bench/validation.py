@@ -22,11 +22,10 @@ from bench.optimizers.schedules import (
     phases_in_steps,
 )
 from bench.schema import BudgetConfig, Config, EvaluationConfig, ScheduleConfig, TaskConfig, TrainingConfig
-from bench.tasks.registry import TaskFacts, TaskSpec, task_spec
+from bench.tasks.registry import TARGET_METRICS, TaskFacts, TaskSpec, task_spec
 
 PRECISIONS = ("float32", "float64", "tf32", "bfloat16")
 REMAINDERS = ("keep", "drop", "carry")
-TARGET_METRICS = ("val_accuracy", "val_loss")
 DEVICE_NAME = re.compile(r"cpu|mps|cuda(:\d+)?")
 
 #: Exponents of the normal float32 numbers: the learning rates an octave grid may have.

@@ -1,4 +1,4 @@
-"""Newton's method with the exact Hessian, for models of up to a thousand or so parameters."""
+"""Newton's method with the exact Hessian, for models of up to two thousand parameters."""
 
 import math
 from collections.abc import Callable, Iterable

@@ -9,9 +9,9 @@ from torch import Generator, Tensor
 
 from bench.errors import UsageError, unknown
 from bench.tasks.problem import Model, Problem, Split
+from bench.tasks.registry import TARGET_METRICS
+from bench.tasks.task import SPLITS
 
-TARGET_METRICS = ("val_accuracy", "val_loss")
-SPLITS = ("train", "val", "test")
 #: Examples that model and loss are tried on.
 PROBE_EXAMPLES = 64
 

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 #: Knobs that every image task has.
 IMAGE_KNOBS = "bench.tasks.image_knobs:ImageKnobs"
+#: What time-to-target can wait for.
+TARGET_METRICS = ("val_accuracy", "val_loss")
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ class Plan:
 
     Attributes:
         batch_size: Examples per step.
-        steps: Last step; None where only seconds limit the trial.
+        steps: Last step; None where only seconds or gradients limit the trial.
         seconds: Training seconds; None for no such limit.
         until_largest: With several limits: whether to go on until all are reached, or to end at the first.
         remainder: "keep", "drop" or "carry".
