@@ -82,8 +82,9 @@ class Source:
         public = {name: value for name, value in vars(module).items() if fits(value) and not name.startswith("_")}
         own = [name for name, value in public.items() if value.__module__ == module.__name__]
         # A package offers what it imports from its modules.
-        where = self.module if self.file.name == "__init__.py" else self.file.name
-        raise self.refuse(str(unknown(f"{self.kind} in {where}", self.name, own or public)))
+        package = self.file.name == "__init__.py"
+        where = self.module if package else self.file.name
+        raise self.refuse(str(unknown(f"{self.kind} in {where}", self.name, public if package else own or public)))
 
     def where(self, error: BaseException) -> str:
         """Return an exception in a few words, with the line of the file that it came from."""

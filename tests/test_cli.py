@@ -83,7 +83,7 @@ def one_line(capsys: pytest.CaptureFixture[str]) -> str:
         ),
         (["run", "-m", "optimizer=sgd,newton"], "[in the cell optimizer=newton]"),
         (["run", "optimizer.target=torch.optim:Adm"], "did you mean 'Adam'?"),
-        (["run", "optimizer.target=nowhere:Adam"], "nowhere cannot be imported"),
+        (["run", "optimizer.target=nowhere:Adam"], "no module nowhere (looked in"),
         (["run", "task=playground/spiral", "task.knobs.hiden=[8]"], "did you mean 'task.knobs.hidden'?"),
         (["run", "task=playground/spiral", "task.knobs.noise=70"], "task.knobs.noise=70"),
         (["run", "task=playground/spiral", "task.model=mlp"], "has a model of its own; leave task.model out"),

@@ -3,7 +3,16 @@
 import pytest
 
 from bench import errors
-from bench.errors import BenchError, DataUnavailable, DeviceUnavailable, NotComparable, UsageError, nearest, unknown
+from bench.errors import (
+    BenchError,
+    DataUnavailable,
+    DeviceUnavailable,
+    Incompatible,
+    NotComparable,
+    UsageError,
+    nearest,
+    unknown,
+)
 
 
 @pytest.mark.parametrize(
@@ -24,7 +33,7 @@ def test_unknown() -> None:
 
 
 def test_exit_codes() -> None:
-    codes = {BenchError: 1, UsageError: 2, DataUnavailable: 2, NotComparable: 4, DeviceUnavailable: 1}
+    codes = {BenchError: 1, UsageError: 2, Incompatible: 2, DataUnavailable: 2, NotComparable: 4, DeviceUnavailable: 1}
     for kind, code in codes.items():
         assert kind("x").exit_code == code
         assert issubclass(kind, BenchError)

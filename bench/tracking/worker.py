@@ -11,6 +11,7 @@ import os
 import shutil
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import IO, Any
 
@@ -31,6 +32,8 @@ _REPEATING = (
 )
 _IN_A_ROW = 3
 
+#: How long the last block of a run's log may take to reach the file, seconds.
+LATE_SECONDS = 2.0
 _BLOCK = 32768
 _CHUNK_HEADER = 7
 
@@ -156,6 +159,10 @@ def _check_written(store: Store, cell: str, folder: Path, identity: str, digest:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+    # On a busy machine the last block may reach the file a moment after wandb has called the run finished.
+    end = time.monotonic() + LATE_SECONDS
+    while not seal_found(log, digest) and time.monotonic() < end:
+        time.sleep(0.05)
     if not seal_found(log, digest):
         raise Incomplete(f"wandb did not write the whole log ({_space(folder)})")
     staged = {md5_base64(file) for file in (folder / "data").rglob("*") if file.is_file()}

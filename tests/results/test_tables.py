@@ -38,6 +38,7 @@ def test_columns_are_the_documented_ones_in_their_order() -> None:
         *METRICS,
         *(f"{name}_at_best_val" for name in METRICS),
         *("steps_to_target", "examples_to_target", "seconds_to_target", "full_batch", "reason"),
+        *("gradient_evaluations", "gradient_evaluations_to_target"),
     ]
     assert list(CURVE_COLUMNS) == [
         *(*keys, "lr", "seed", "step", "epoch", "examples", "train_seconds", "split", "metric", "value"),

@@ -9,6 +9,13 @@ from bench.results.store import Store
 from tests.tracking.sweeps import write_sweep
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep these tests in one worker: some look at every wandb process of the machine."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.xdist_group("wandb"))
+
+
 @pytest.fixture(autouse=True)
 def _no_wandb_of_the_person(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.startswith("WANDB_")]:
