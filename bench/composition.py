@@ -29,7 +29,6 @@ from bench.config import conf_path
 from bench.errors import UsageError, nearest, unknown
 from bench.optimizers.generated import register_optimizers
 from bench.schema import Config
-from bench.tasks.registry import every_knob
 from bench.tasks.targets import image_configs
 
 #: Hydra 1.3 behaves like older versions unless told; 1.4 has one behaviour and warns about the argument.
@@ -47,7 +46,7 @@ COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException)
 def register() -> None:
     """Register the typed schema, the choices that have no file of their own, and Hydra's scratch folder. Idempotent."""
     store = ConfigStore.instance()
-    store.store(name="schema", node=Config)
+    store.store(name="schema", node=_schema())
     for task, node in image_configs().items():
         data, _, network = task.partition("/")
         store.store(group=f"task/{data}", name=network, node=node, package="task")
@@ -56,6 +55,18 @@ def register() -> None:
     register_optimizers(conf_path())
     # For conf/config.yaml: Hydra saves a file about every multirun, and it is not to land in the user's folder.
     os.environ[SCRATCH_VARIABLE] = _scratch()
+
+
+def _schema() -> DictConfig:
+    """Return the typed schema, open where a task's knobs and an optimizer's arguments have names of their own.
+
+    Hydra refuses unknown keys as soon as it sees them, which in a multirun is before it knows which task or optimizer a
+    cell has; `bench.config.resolve` checks these names when it does.
+    """
+    schema: DictConfig = OmegaConf.structured(Config)
+    for node in (schema.task.knobs, schema.optimizer.arguments):
+        OmegaConf.set_struct(node, False)
+    return schema
 
 
 @functools.cache
@@ -234,8 +245,7 @@ def known_keys() -> list[str]:
 
     schema = OmegaConf.to_container(OmegaConf.structured(Config))
     groups = {path.name for path in conf_path().iterdir() if path.is_dir()} - {"hydra"}
-    knobs = {f"task.knobs.{name}" for name in every_knob()}
-    return sorted({*walk(schema, ""), *groups, *knobs, "hydra/launcher"})
+    return sorted({*walk(schema, ""), *groups, "hydra/launcher"})
 
 
 def unknown_key(key: str) -> UsageError:

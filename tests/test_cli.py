@@ -84,7 +84,15 @@ def one_line(capsys: pytest.CaptureFixture[str]) -> str:
         (["run", "-m", "optimizer=sgd,newton"], "[in the cell optimizer=newton]"),
         (["run", "optimizer.target=torch.optim:Adm"], "did you mean 'Adam'?"),
         (["run", "optimizer.target=nowhere:Adam"], "no module nowhere (looked in"),
-        (["run", "task=playground/spiral", "task.knobs.hiden=[8]"], "did you mean 'task.knobs.hidden'?"),
+        (
+            ["run", "task=playground/spiral", "task.knobs.hiden=[8]"],
+            "unknown knob (task.knobs) 'hiden'; did you mean 'hidden'?",
+        ),
+        (
+            ["run", "-m", "task=playground/spiral,mnist5k/mlp", "task.knobs.hidden=[8]"],
+            "unknown knob (task.knobs) 'hidden' (allowed: inputs, label_noise, subset) [in the cell task=mnist5k/mlp",
+        ),
+        (["run", "optimizer.arguments.momentm=1"], "did you mean 'momentum'?"),
         (["run", "task=playground/spiral", "task.knobs.noise=70"], "task.knobs.noise=70"),
         (["run", "task=playground/spiral", "task.model=mlp"], "has a model of its own; leave task.model out"),
         (["run", "task=nqm", "batch_size=100000"], "an epoch of nqm has only 65536 examples"),

@@ -227,12 +227,6 @@ def _knob_names(reference: str) -> list[str]:
     return [field.name for field in dataclasses.fields(resolve_reference(reference))] if reference else []
 
 
-def every_knob() -> set[str]:
-    """Return the names of all knobs of all tasks."""
-    families = {problem.knobs for problem in PROBLEMS.values()} | {network.knobs for network in NETWORKS.values()}
-    return {name for reference in families for name in _knob_names(reference)} | set(_knob_names(IMAGE_KNOBS))
-
-
 def build_network(model: str, data: str, knobs: Any = None) -> "Model":
     """Build a registered network for the images and classes of a registered data set.
 
