@@ -58,13 +58,21 @@ def wait_for_records(folder: Path, count: int, process: subprocess.Popen[str]) -
         process_wait(process)
 
 
+def command_line(process: psutil.Process) -> str:
+    """Return a process's command line; empty where it has just ended."""
+    try:
+        return " ".join(process.cmdline())
+    except psutil.NoSuchProcess:  # a zombie is one too
+        return ""
+
+
 def wait_for_workers(process: subprocess.Popen[str]) -> list[psutil.Process]:
     """Wait until a sweep has its two worker processes, and return them."""
     parent = psutil.Process(process.pid)
     workers: list[psutil.Process] = []
     while len(workers) < 2 and process.poll() is None:
         process_wait(process)
-        workers = [child for child in parent.children() if "spawn_main" in " ".join(child.cmdline())]
+        workers = [child for child in parent.children() if "spawn_main" in command_line(child)]
     return workers
 
 
