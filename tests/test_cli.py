@@ -67,7 +67,7 @@ def one_line(capsys: pytest.CaptureFixture[str]) -> str:
         (["run", "-m", "optimizer=sgd,adm"], "unknown optimizer 'adm'; did you mean 'adam'?"),
         (
             ["run", "optimizer=newton", "task=mnist5k/lenet5"],
-            "Newton: keeps a matrix of parameters × parameters, so at most 2 048 parameters; mnist5k with lenet5 has",
+            "Newton: keeps a matrix of parameters × parameters, so at most 1 024 parameters; mnist5k with lenet5 has",
         ),
         (
             ["run", "optimizer=sparse_adam"],

@@ -176,7 +176,7 @@ REFUSALS: list[tuple[dict[str, Any], str]] = [
     ({"optimizer__target": "Muon"}, "optimizer.target=Muon: takes matrices alone, and 2 of the 4 parameters"),
     (
         {"optimizer__target": "bench.optimizers.newton:Newton"},
-        "so at most 2 048 parameters; mnist5k with mlp has 101 770",
+        "so at most 1 024 parameters; mnist5k with mlp has 101 770",
     ),
     ({"optimizer__implementation": "fast"}, "unknown optimizer.implementation 'fast'"),
     ({"optimizer__arguments": {"momentom": 0.9}}, "'momentom'; did you mean 'momentum'?"),

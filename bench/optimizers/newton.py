@@ -30,7 +30,7 @@ class Newton(Optimizer):
     """
 
     #: The Hessian has this many rows, each a backward pass, and its factorisation costs their cube.
-    most_parameters = 2048
+    most_parameters = 1024
 
     def __init__(self, params: Iterable[Any], lr: float = 1.0, damping: float = 0.0) -> None:
         for name, value in (("learning rate", lr), ("damping", damping)):

@@ -27,7 +27,7 @@ class BigramKnobs:
             one is; the larger, the surer.
     """
 
-    tokens: int = 32
+    tokens: int = 16
     examples: int = 4096
     sharpness: float = 2.0
 

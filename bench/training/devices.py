@@ -1,6 +1,9 @@
 """Devices: whether one is here, and the switches that make its results repeat."""
 
+import functools
+
 import torch
+from threadpoolctl import threadpool_limits
 
 from bench.errors import DeviceUnavailable
 
@@ -30,6 +33,12 @@ def available_devices() -> list[str]:
     return [*names, "mps"] if torch.backends.mps.is_available() else names
 
 
+@functools.lru_cache(maxsize=1)
+def _limit_blas(threads: int) -> None:
+    """Hold the linear algebra that is not torch's, such as scipy's, to the same number of threads."""
+    threadpool_limits(limits=threads, user_api="blas")
+
+
 def prepare(name: str, threads: int, precision: str) -> torch.device:
     """Set this process up for a device and return it.
 
@@ -49,6 +58,7 @@ def prepare(name: str, threads: int, precision: str) -> torch.device:
         raise DeviceUnavailable(f"device {name}: {reason}")
     if torch.get_num_threads() != threads:
         torch.set_num_threads(threads)
+    _limit_blas(threads)
     torch.set_flush_denormal(True)
     torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
     torch.backends.cudnn.allow_tf32 = precision == "tf32"

@@ -141,8 +141,8 @@ def test_what_cannot_be_used_is_refused(target: str, changes: dict[str, Any], wo
     [
         ("Muon", MUON, VECTORS, "is made for matrices, of which toys with toy has none"),
         (HERE + "Marked", {}, VECTORS, "is made for matrices, of which toys with toy has none"),
-        ("bench.optimizers.newton:Newton", {}, facts((61_706,)), "at most 2 048 parameters; toys with toy has 61 706"),
-        ("bench.optimizers.bfgs:BFGS", {}, facts((4097,)), "at most 4 096 parameters; toys with toy has 4 097"),
+        ("bench.optimizers.newton:Newton", {}, facts((61_706,)), "at most 1 024 parameters; toys with toy has 61 706"),
+        ("bench.optimizers.bfgs:BFGS", {}, facts((1025,)), "at most 1 024 parameters; toys with toy has 1 025"),
     ],
 )
 def test_what_the_task_does_not_have(target: str, changes: dict[str, Any], task: TaskFacts, words: str) -> None:
@@ -157,7 +157,7 @@ def test_what_the_task_has() -> None:
     check_optimizer(config("Muon"), facts((2, 3), (3, 4)))
     check_optimizer(config("Muon", **MUON), MLP)
     check_optimizer(config(HERE + "Marked"), MLP)
-    check_optimizer(config("bench.optimizers.newton:Newton"), facts((2048,)))
+    check_optimizer(config("bench.optimizers.newton:Newton"), facts((1024,)))
     check_optimizer(config(HERE + "Rateless", lr_log2=[0, 0]), MLP)
     check_optimizer(config(HERE + "Open", arguments={"momentum": 0.5}), MLP)
 
