@@ -35,13 +35,16 @@ def performance_ratios(cells: pd.DataFrame, targets: pd.DataFrame) -> pd.DataFra
         cells: Columns `PROBLEM`, `optimizer`, `status`, `target`: the sweep's grid, which tells what is missing.
         targets: As `bench.analysis.targets.to_target` returns.
 
+    A problem that one optimizer alone was run on compares nobody and is none: `stochastic` has a batch size to itself.
+
     Returns:
         Columns `PROBLEM`, `optimizer`, `cost` (of `COSTS`), `value` (inf where not solved), `best`, `ratio` (≥ 1; inf
         where not solved; nan where nobody solved the problem), `complete` (whether there is a complete cell): one row
         per problem with a target, optimizer of the sweep, and cost.
     """
     with_target = cells[cells["target"].notna()]
-    problems = with_target[PROBLEM].drop_duplicates()
+    taking_part = with_target.groupby(PROBLEM)["optimizer"].transform("nunique")
+    problems = with_target.loc[taking_part >= LEAST_OPTIMIZERS, PROBLEM].drop_duplicates()
     everyone = pd.DataFrame({"optimizer": sorted({str(name) for name in cells["optimizer"]})}, dtype=object)
     grid = problems.merge(everyone, how="cross").merge(
         cells[[*PROBLEM, "optimizer", "status"]], on=[*PROBLEM, "optimizer"], how="left"

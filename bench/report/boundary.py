@@ -31,6 +31,8 @@ Array = npt.NDArray[np.float64]
 POSITIVE, NEGATIVE = (47, 134, 201), (226, 116, 38)
 #: Steps from 0 to sure.
 LEVELS = 20
+#: So many optimizers have their boundaries drawn on a page of many tasks.
+FEW_OPTIMIZERS = 3
 #: Opacity of a sure field, of 255.
 OPACITY = 150
 #: Width of a picture in its own units, and the room above and below it.
@@ -50,6 +52,11 @@ class Film(Plot):
 
     rows: tuple[tuple[str, tuple[Panel, ...]], ...] = ()
     frames: tuple[str, ...] = ()
+
+
+def boundary_of_few(scene: Scene) -> Film | None:
+    """Draw the same where that is not too much for a page of many tasks; see `boundary`."""
+    return boundary(scene) if len(scene.optimizers) <= FEW_OPTIMIZERS else None
 
 
 def boundary(scene: Scene) -> Film | None:

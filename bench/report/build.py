@@ -42,6 +42,7 @@ SECTIONS = (
 #: for they are drawn for every setting.
 FOLDED = (
     ("downhill", "Downhill", "Downhill", (downhill.paths, downhill.noise)),
+    ("boundary", "Decision boundary", "Boundary", (boundary.boundary_of_few,)),
     ("tasks", "Task by task", "Tasks", (overview.best_curves,)),
 )
 

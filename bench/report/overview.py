@@ -75,6 +75,9 @@ def matrices(results: Results) -> list[Table]:
 
 def _matrix(rows: pd.DataFrame, label: str) -> Table:
     keys = [*SETTING, "batch_size"]
+    absent = (rows["outcome"] == "not run").groupby(rows["optimizer"]).all()
+    idle = [str(name) for name in absent[absent].index]
+    rows = rows[~rows["optimizer"].isin(idle)]
     # Where all are equal nobody is the best.
     worst = rows.groupby(keys)["rank"].transform("max")
     rows = rows.assign(level=(worst == 1) & rows["rank"].notna() & (rows["ranked"] > 1))
@@ -95,6 +98,8 @@ def _matrix(rows: pd.DataFrame, label: str) -> Table:
     counts = Counter(str(outcome) for outcome in rows["outcome"])
     told = words.listing([f"{count} {outcome}" for outcome, count in sorted(counts.items())])
     caption = f"At {label}: {rows['price'].iloc[0]} to the target. Optimizers by mean rank. {len(rows)} entries: {told}"
+    if idle:
+        caption += f". Not run at all: {words.listing(idle)}"
     return Table(caption, ("optimizer", *heads), (Group("", tuple(lines)),), "overview.csv", "matrix")
 
 

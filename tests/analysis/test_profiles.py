@@ -94,10 +94,13 @@ def test_ratios_by_hand() -> None:
 
 
 def test_what_was_not_run_or_failed_has_not_solved_its_problem() -> None:
-    ratios = sweep({"a": {"sgd": 10, "adam": 20}, "b": {"sgd": 10}}, {("a", "sgd"): "failed"})
+    # Nor is there a problem where one alone was run.
+    ran = {"a": {"sgd": 10, "adam": 20}, "b": {"sgd": 10, "lion": 20}, "c": {"sgd": 10}}
+    ratios = sweep(ran, {("a", "sgd"): "failed"})
+    assert set(ratios["task"]) == {"a", "b"}
     assert (of(ratios, "a", "sgd"), of(ratios, "a", "adam"), of(ratios, "b", "adam")) == (INF, 1, INF)
     steps = profile_scores(ratios).query("cost == 'steps'").set_index("optimizer")
-    assert steps["incomplete"].to_dict() == {"sgd": 1, "adam": 1}
+    assert steps["incomplete"].to_dict() == {"sgd": 1, "adam": 1, "lion": 1}
 
 
 def test_a_target_passed_before_the_first_step_costs_nothing() -> None:
