@@ -309,10 +309,10 @@ def _fresh(task: Task, build: Callable[[list[Tensor], float], torch.optim.Optimi
 
 
 def _watch(task: Task, build: Callable[[list[Tensor], float], torch.optim.Optimizer], cell: Cell) -> str:
+    if CLOSURE in cell.requires:
+        return "closure"
     stepper = _fresh(task, build, replace(cell, batch_size=1))
     stepper.run(1, lambda: False)
-    if stepper.method.closure:
-        return "closure"
     return watch_implementation(stepper.optimizer)
 
 
