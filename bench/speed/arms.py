@@ -1,0 +1,282 @@
+"""The processes of a speed check: started, asked, watched, and ended whatever happens."""
+
+import contextlib
+import json
+import os
+import select
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from bench.errors import BenchError
+from bench.speed import layout
+from bench.speed.result import Facts
+from bench.speed.worktrees import clean_environment
+
+ARM = Path(__file__).with_name("arm.py")
+#: Seconds that an arm may take to import and collect; under callgrind everything takes some fifty times as long.
+COLLECT_SECONDS = 180.0
+#: Seconds within which an arm that was asked to end ends.
+QUIT_SECONDS = 5.0
+#: One thread, and nothing that depends on a hash.
+ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "PYTHONHASHSEED": "0",
+    "PYTHONDONTWRITEBYTECODE": "1",
+}
+
+
+class ArmFailed(BenchError):
+    """An arm could not be started or stopped answering."""
+
+    exit_code = 5
+
+
+class CaseEnded(Exception):
+    """A case ended before the check was done with it.
+
+    Attributes:
+        outcome: "failed", "skipped" or "died".
+        reason: In one line.
+        arm: "base" or "head".
+    """
+
+    def __init__(self, outcome: str, reason: str, arm: str = "") -> None:
+        super().__init__(reason)
+        self.outcome, self.reason, self.arm = outcome, reason, arm
+
+
+@dataclass(frozen=True)
+class Code:
+    """What an arm runs.
+
+    Attributes:
+        label: "base" or "head", for messages.
+        python: Interpreter.
+        root: Working directory and pytest's root.
+        paths: First on its path.
+        arguments: pytest's arguments: case files, selection.
+    """
+
+    label: str
+    python: str
+    root: Path
+    paths: tuple[Path, ...]
+    arguments: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Collected:
+    """What an arm found.
+
+    Attributes:
+        cases: Node ids of the tests that use the benchmark fixture, in order.
+        errors: Files that could not be collected, and why.
+        python: Version.
+        torch: Version; None where there is none.
+    """
+
+    cases: tuple[str, ...]
+    errors: Mapping[str, str]
+    python: str
+    torch: str | None
+
+
+class Arm:
+    """A running arm.
+
+    Args:
+        code: What it runs.
+        processor: Processor to stay on; None for any.
+        prefix: Words before the interpreter, such as valgrind's.
+        fixed_layout: Whether its address space is laid out as every other arm's, where the system allows it. Two
+            processes that run the same code in different layouts differ by a per cent or two, for as long as they live.
+
+    Attributes:
+        modules: Modules that it has loaded so far, and their files.
+    """
+
+    def __init__(
+        self, code: Code, processor: int | None = None, prefix: Sequence[str] = (), fixed_layout: bool = True
+    ) -> None:
+        self.code = code
+        self.modules: dict[str, str | None] = {}
+        self._ended = True
+        self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
+        ours_in, theirs_out = os.pipe()
+        theirs_in, ours_out = os.pipe()
+        self._requests, self._replies, self._left = ours_out, ours_in, b""
+        # What the user has there comes after the arm's own.
+        path = os.pathsep.join([*map(str, code.paths), *filter(None, [os.environ.get("PYTHONPATH")])])
+        words = [*prefix, code.python, str(ARM), str(theirs_in), str(theirs_out)]
+        try:
+            with layout.fixed() if fixed_layout else contextlib.nullcontext():
+                self._process = subprocess.Popen(
+                    [*words, "" if processor is None else str(processor), "--rootdir", str(code.root), *code.arguments],
+                    cwd=code.root,
+                    env=clean_environment() | ENVIRONMENT | {"PYTHONPATH": path},
+                    stdin=subprocess.DEVNULL,
+                    stdout=self._log,
+                    stderr=self._log,
+                    pass_fds=(theirs_in, theirs_out),
+                    start_new_session=True,
+                )
+        except OSError as error:
+            os.close(ours_out)
+            os.close(ours_in)
+            self._log.close()
+            raise ArmFailed(f"{code.label}: cannot start {code.python}: {error.strerror}") from None
+        finally:
+            os.close(theirs_in)
+            os.close(theirs_out)
+
+    def collect(self, seconds: float = COLLECT_SECONDS) -> Collected:
+        """Wait until it has imported and collected the cases.
+
+        Raises:
+            ArmFailed: It ended, refused, or took too long.
+        """
+        reply = self._receive(seconds)
+        if reply.get("event") != "collected":
+            raise ArmFailed(f"{self.code.label}: pytest cannot run the cases: {self.last_words()}")
+        self.modules |= reply["modules"]
+        return Collected(tuple(reply["cases"]), reply["errors"], reply["python"], reply["torch"])
+
+    @contextlib.contextmanager
+    def case(self, name: str, fork: bool, seconds: float) -> Iterator["Case"]:
+        """Run a case up to the point where its function can be called; afterwards let it end.
+
+        Args:
+            name: Node id.
+            fork: In a child of its own; else in the arm itself, once.
+            seconds: Patience for any one answer.
+
+        Raises:
+            CaseEnded: It failed, was skipped or died, before, while or after it was measured.
+        """
+        self._ended = False
+        self._send(op="case", id=name, fork=fork)
+        reply = self._receive(seconds)
+        if reply["event"] != "ready":
+            self._ended = True
+            raise CaseEnded(reply["outcome"], reply["reason"])
+        try:
+            yield Case(self, seconds)
+        except CaseEnded:
+            # Perhaps the other arm's: this one is still waiting in the case.
+            if not self._ended:
+                self._leave(seconds)
+            raise
+        except BenchError:
+            self._leave(seconds)
+            raise
+        ended = self._leave(seconds)
+        if ended["outcome"] != "passed":
+            raise CaseEnded(ended["outcome"], ended["reason"])
+
+    def ask(self, seconds: float, **request: Any) -> dict[str, Any]:
+        """Send a request about the running case and return the reply."""
+        self._send(**request)
+        reply = self._receive(seconds)
+        if reply.get("event") == "end":
+            self._ended = True
+            raise CaseEnded(reply["outcome"], reply["reason"])
+        return reply
+
+    def _leave(self, seconds: float) -> dict[str, Any]:
+        """Let the running case end; return how it did."""
+        self._ended = True
+        self._send(op="stop")
+        return self._receive(seconds)
+
+    def close(self) -> None:
+        """End it and everything it started."""
+        with contextlib.suppress(OSError):
+            os.close(self._requests)
+        try:
+            self._process.wait(QUIT_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.kill()
+        with contextlib.suppress(OSError):
+            os.close(self._replies)
+        self._log.close()
+
+    def kill(self) -> None:
+        """End it now, and its children with it: it leads a group of its own."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
+    def last_words(self) -> str:
+        """Return the last line that it printed and that says something."""
+        self._log.seek(max(0, self._log.seek(0, os.SEEK_END) - 20_000))
+        lines = [line.strip() for line in self._log.read().decode(errors="replace").splitlines() if line.strip()]
+        marked = [line for line in lines if line.startswith(("E ", "ERROR", "ImportError", "ModuleNotFoundError"))]
+        return (marked or lines or ["it said nothing"])[-1].removeprefix("E ").strip()[:300]
+
+    def _send(self, **request: Any) -> None:
+        with contextlib.suppress(BrokenPipeError):
+            os.write(self._requests, json.dumps(request).encode() + b"\n")
+
+    def _receive(self, seconds: float) -> dict[str, Any]:
+        end = time.monotonic() + seconds
+        while b"\n" not in self._left:
+            ready, _, _ = select.select([self._replies], [], [], max(0.0, end - time.monotonic()))
+            if not ready:
+                self.kill()
+                raise ArmFailed(f"{self.code.label}: no answer within {seconds:.0f} s")
+            piece = os.read(self._replies, 1 << 16)
+            if not piece:
+                code = self._process.wait()
+                how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+                raise ArmFailed(f"{self.code.label}: the process {how}: {self.last_words()}")
+            self._left += piece
+        line, _, self._left = self._left.partition(b"\n")
+        reply: dict[str, Any] = json.loads(line)
+        return reply
+
+
+@dataclass(frozen=True)
+class Case:
+    """A case that is ready to be called.
+
+    Attributes:
+        arm: The arm that runs it.
+        seconds: Patience for any one answer.
+    """
+
+    arm: Arm
+    seconds: float
+
+    def call(self) -> float:
+        """Call once; return the seconds it took. Before any block."""
+        return float(self.arm.ask(self.seconds, op="call")["seconds"])
+
+    def facts(self, values: Path | None) -> Facts:
+        """Return what repeats exactly. After one call, before any block.
+
+        Args:
+            values: File for the numbers that were compared; None for none.
+        """
+        reply = self.arm.ask(self.seconds, op="facts", values=str(values) if values else None)
+        self.arm.modules |= reply["modules"]
+        return Facts(**reply["facts"])
+
+    def visit(self, calls: int, blocks: int) -> list[int]:
+        """Run so many blocks of so many calls in a row; return the nanoseconds of each."""
+        return list(self.arm.ask(self.seconds, op="visit", calls=calls, blocks=blocks)["ns"])
+
+    def delay(self, ns: int) -> None:
+        """Make every call so much slower from now on."""
+        self.arm.ask(self.seconds, op="delay", ns=ns)
+
+    def instructions(self, calls: int) -> None:
+        """Call so often while callgrind counts."""
+        self.arm.ask(self.seconds, op="instructions", calls=calls)
