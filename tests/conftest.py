@@ -1,16 +1,19 @@
-"""Fixtures that the rooms share."""
+"""Fixtures that the rooms share. Loads nothing of the suite by itself: a speed check runs it with other commits' suite."""
+
+from __future__ import annotations
 
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
 from hypothesis import settings
 
-from bench.tasks.problem import Problem, Splits
-from bench.tasks.registry import TaskSpec, load_problem
-from bench.tasks.task import Task, build_task
+if TYPE_CHECKING:
+    from bench.tasks.problem import Problem, Splits
+    from bench.tasks.task import Task
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -35,6 +38,8 @@ def _denormals() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def problems() -> dict[str, Problem]:
     """The problems of mnist5k by data seed 0, by network. Shared by all tests: not to be changed."""
+    from bench.tasks.registry import TaskSpec, load_problem
+
     return {
         model: load_problem(TaskSpec(f"mnist5k/{model}", "mnist5k", model), "", False, 0)
         for model in ("logreg", "mlp", "lenet5")
@@ -50,6 +55,8 @@ def splits(problems: dict[str, Problem]) -> Splits:
 @pytest.fixture(scope="session")
 def tasks(problems: dict[str, Problem]) -> dict[str, Task]:
     """The tasks of mnist5k on the CPU in float32, by model. Shared by all tests: not to be changed."""
+    from bench.tasks.task import build_task
+
     return {
         model: build_task(f"mnist5k/{model}", problem, torch.device("cpu"), "float32", None, 0)
         for model, problem in problems.items()

@@ -416,8 +416,9 @@ class Fixtures:
 class Arm:
     """The pytest plugin: collect, tell, and run cases as asked."""
 
-    def __init__(self, channel: Channel) -> None:
+    def __init__(self, channel: Channel, processor: int | None) -> None:
         self._channel = channel
+        self._processor = processor
         self._fixtures = Fixtures(channel)
         self._errors: dict[str, str] = {}
         self._outcome: tuple[str, str] = ("passed", "")
@@ -434,6 +435,10 @@ class Arm:
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         """Serve until told to quit."""
+        preload()
+        # Not before: the arms are imported side by side.
+        if self._processor is not None:
+            os.sched_setaffinity(0, {self._processor})
         items = {item.nodeid: item for item in session.items if "benchmark" in getattr(item, "fixturenames", ())}
         self._channel.send(
             event="collected",
@@ -443,7 +448,6 @@ class Arm:
             python=sys.version.split()[0],
             torch=version_of("torch"),
         )
-        preload()
         while (request := self._channel.receive())["op"] != "quit":
             if request["op"] != "case":
                 # A leftover of a case that ended early, such as a skipped one.
@@ -537,8 +541,6 @@ def main() -> None:
     requests, replies, processor, *arguments = sys.argv[1:]
     # This file's folder is no place to import from; what comes after it is PYTHONPATH, the arm's sources first.
     sys.path.pop(0)
-    if processor:
-        os.sched_setaffinity(0, {int(processor)})
     channel = Channel(int(requests), int(replies))
     neutral = ["-p", "no:cacheprovider", "-p", "no:randomly", "--continue-on-collection-errors", "--benchmark-disable"]
     if importlib.util.find_spec("xdist"):
@@ -546,7 +548,7 @@ def main() -> None:
     if importlib.util.find_spec("pytest_cov"):
         neutral += ["--no-cov"]
     try:
-        code = pytest.main([*neutral, *arguments], plugins=[Arm(channel)])
+        code = pytest.main([*neutral, *arguments], plugins=[Arm(channel, int(processor) if processor else None)])
     except BaseException:
         traceback.print_exc()
         code = 1

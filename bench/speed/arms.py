@@ -30,6 +30,8 @@ ENVIRONMENT = {
     "OPENBLAS_NUM_THREADS": "1",
     "PYTHONHASHSEED": "0",
     "PYTHONDONTWRITEBYTECODE": "1",
+    # Asking whether there is a GPU must not spoil the forks that then use it.
+    "PYTORCH_NVML_BASED_CUDA_CHECK": "1",
 }
 
 

@@ -21,6 +21,7 @@ class Verdict(StrEnum):
     BROKEN = "BROKEN"  # base ran it, head cannot
     GONE = "GONE"
     NEW = "NEW"
+    SKIPPED = "skipped"
     INCONCLUSIVE = "INCONCLUSIVE"
 
     @property
@@ -184,25 +185,24 @@ def from_line(line: str) -> CheckResult:
         ValueError: Not such a line, or of another schema.
     """
     try:
-        fields = json.loads(line)
+        fields: dict[str, Any] = json.loads(line)
         schema = fields.pop("schema")
         if schema != SCHEMA_VERSION:
             raise ValueError(f"schema {schema}, this version reads {SCHEMA_VERSION}")
-        cases = {name: tuple(_case(case) for case in fields.pop(name)) for name in ("cases", "sentinels")}
-        sides = {name: Side(**fields.pop(name)) for name in ("base", "head")}
-        return CheckResult(**fields, **cases, **sides)
+        for name in ("cases", "sentinels"):
+            fields[name] = tuple(_case(case) for case in fields[name])
+        for name in ("base", "head"):
+            fields[name] = Side(**fields[name])
+        return CheckResult(**fields)
     except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
         raise ValueError(f"not a check: {type(error).__name__}: {error}") from None
 
 
 def _case(fields: dict[str, Any]) -> CaseResult:
-    pairs = {name: tuple(Pair(**pair) for pair in fields.pop(name)) for name in ("pairs", "confirmation")}
-    facts = {name: Facts(**found) if (found := fields.pop(name)) else None for name in ("base", "head")}
-    counted = fields.pop("instructions")
-    return CaseResult(
-        verdict=Verdict(fields.pop("verdict")),
-        instructions=(counted[0], counted[1]) if counted else None,
-        **fields,
-        **pairs,
-        **facts,
-    )
+    for name in ("pairs", "confirmation"):
+        fields[name] = tuple(Pair(**pair) for pair in fields[name])
+    for name in ("base", "head"):
+        fields[name] = Facts(**fields[name]) if fields[name] else None
+    fields["verdict"] = Verdict(fields["verdict"])
+    fields["instructions"] = tuple(fields["instructions"]) if fields["instructions"] else None
+    return CaseResult(**fields)
