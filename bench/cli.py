@@ -61,8 +61,8 @@ def _parser() -> Parser:
     parser = Parser(
         prog="bench",
         description="What do batch size and optimizer choice do to speed, memory, convergence and generalisation?",
-        epilog="exit codes: 0 all well, 1 a run failed or a check found a difference, 2 usage, 4 not comparable, "
-        "130 interrupted",
+        epilog="exit codes: 0 all well, 1 a run failed or a check found a difference, 2 usage, 3 inconclusive, "
+        "4 not comparable, 5 the speed check failed its own check, 130 interrupted",
     )
     parser.add_argument("--version", action="version", version=f"bench {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
@@ -89,7 +89,56 @@ def _parser() -> Parser:
     engine.add_argument("-o", "--out", type=Path, help="folder for engine.csv, engine.md and environment.json")
     engine.add_argument("--rounds", type=int, default=15, help="interleaved rounds (default: 15)")
     engine.add_argument("--device", default="cpu", help="device (default: cpu)")
+    _speed_parsers(speed_commands)
     return parser
+
+
+def _speed_parsers(commands: "argparse._SubParsersAction[Parser]") -> None:
+    run = commands.add_parser("run", help="time the cases with pytest-benchmark: its table, its options after --")
+    run.add_argument("arguments", nargs="*", metavar="-- ARGUMENT", help="for pytest, such as --benchmark-json=FILE")
+    check = commands.add_parser(
+        "check",
+        help="did step() get slower since a git reference, or between two environments?",
+        epilog="exit codes: 0 ok, 1 slower or more memory, 2 usage, 3 inconclusive, 4 not comparable, 5 the check "
+        "failed its own check, 130 interrupted",
+    )
+    check.add_argument("--base", metavar="REF", help="git reference to compare the working tree with")
+    check.add_argument("--base-python", metavar="PATH", help="interpreter of base, such as one with another torch")
+    check.add_argument("--gate", type=float, default=2.5, metavar="PERCENT", help="slowdown that fails (default: 2.5)")
+    check.add_argument("--budget", type=float, default=900, metavar="SECONDS", help="most time (default: 900)")
+    check.add_argument(
+        "--rounding", type=float, default=0.0, metavar="X", help="relative difference of numbers allowed (default: 0)"
+    )
+    check.add_argument("--instructions", action="store_true", help="count instructions too (valgrind; minutes)")
+    check.add_argument("--json", type=Path, metavar="FILE", help="write it as pytest-benchmark's JSON")
+    check.add_argument(
+        "--markdown", type=Path, metavar="FILE", help="append the table to a file, such as a job summary"
+    )
+    check.add_argument("--history", type=Path, metavar="FILE", help="append one JSON line to a file")
+    selftest = commands.add_parser(
+        "self-test", help="how often does the check cry wolf here, and what does it catch? identical and slowed code"
+    )
+    selftest.add_argument("--checks", type=int, default=24, help="checks of identical code (default: 24)")
+    selftest.add_argument("--injections", type=int, default=60, help="slowed cases a level (default: 60)")
+    selftest.add_argument("--plain", type=int, default=6, help="pairs of plain pytest-benchmark runs (default: 6)")
+    selftest.add_argument("--hog", action="store_true", help="keep another processor busy meanwhile")
+    selftest.add_argument("-o", "--out", type=Path, help="folder for self-test tables and environment.json")
+    for parser in (run, check, selftest):
+        parser.add_argument(
+            "--cases",
+            action="append",
+            default=[],
+            metavar="PATH",
+            help="file or folder of cases (default: tests/speed)",
+        )
+        parser.add_argument("-k", dest="keyword", default="", metavar="EXPRESSION", help="choose cases, as in pytest")
+        parser.add_argument(
+            "-m", dest="markers", metavar="EXPRESSION", help="choose by marker (default: 'not extended'; '' for all)"
+        )
+    history = commands.add_parser("history", help="trend of each case over stored checks, with changes of level")
+    history.add_argument("file", type=Path, help="file that bench speed check --history FILE appended to")
+    history.add_argument("-o", "--out", type=Path, help="folder for history.csv, history.md and history.svg")
+    history.add_argument("-k", dest="keyword", default="", metavar="PART", help="part of a case's name, or * and ?")
 
 
 def _sweep_parser(commands: "argparse._SubParsersAction[Parser]", name: str, summary: str) -> argparse.ArgumentParser:
@@ -177,9 +226,21 @@ def _wandb_check(options: argparse.Namespace) -> int:
 
 
 def _speed(options: argparse.Namespace) -> int:
-    from bench.speed.engine import run_engine_benchmark
+    if options.speed_command == "engine":
+        from bench.speed.engine import run_engine_benchmark
 
-    return run_engine_benchmark(options.out, options.rounds, options.device)
+        return run_engine_benchmark(options.out, options.rounds, options.device)
+    if options.speed_command == "history":
+        from bench.speed.history_command import show_history
+
+        return show_history(options.file, options.out, options.keyword)
+    if options.speed_command == "self-test":
+        from bench.speed.self_test import self_test
+
+        return self_test(options)
+    from bench.speed.command import speed_check, speed_run
+
+    return speed_check(options) if options.speed_command == "check" else speed_run(options)
 
 
 COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {

@@ -57,7 +57,7 @@ class Channel:
         os.write(self._replies, json.dumps(reply).encode() + b"\n")
 
 
-class Paced(BenchmarkFixture):  # type: ignore[misc]
+class Paced(BenchmarkFixture):
     """Stands in for pytest-benchmark's fixture: same calls, but the check says when the function runs."""
 
     def __init__(self, channel: Channel, item: pytest.Item) -> None:
@@ -73,9 +73,9 @@ class Paced(BenchmarkFixture):  # type: ignore[misc]
         self.used = False
         self._channel = channel
 
-    def __call__(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, function_to_benchmark: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Serve calls of a function until the check has enough; return what the last one returned."""
-        return self._serve(Calls(functools.partial(function, *args, **kwargs)))
+        return self._serve(Calls(functools.partial(function_to_benchmark, *args, **kwargs)))
 
     def pedantic(
         self,
@@ -84,9 +84,11 @@ class Paced(BenchmarkFixture):  # type: ignore[misc]
         kwargs: Any = None,
         setup: Callable[[], Any] | None = None,
         teardown: Callable[..., Any] | None = None,
-        **_: Any,
+        rounds: int = 1,
+        warmup_rounds: int = 0,
+        iterations: int = 1,
     ) -> Any:
-        """Serve calls with a set-up and a teardown of their own, both outside the clock."""
+        """Serve calls with a set-up and a teardown of their own, both outside the clock; the check says how many."""
         if setup is None and teardown is None:
             return self._serve(Calls(functools.partial(target, *args, **(kwargs or {}))))
         return self._serve(SetUpCalls(target, args, kwargs or {}, setup, teardown))
@@ -263,7 +265,7 @@ def facts(calls: Calls, stepped: list[Any], values: str | None) -> dict[str, Any
     return found
 
 
-class watching_optimizers:  # noqa: N801 - used like a function
+class watching_optimizers:
     """Append every torch optimizer that takes a step to a list, while entered."""
 
     def __init__(self, stepped: list[Any]) -> None:
@@ -330,7 +332,7 @@ def peak_bytes(calls: Calls) -> int | None:
         return None
     changes = [(e.start_ns(), e.nbytes()) for e in results.events() if e.name() == "[memory]"]
     held = itertools.accumulate(size for _, size in sorted(changes, key=lambda change: change[0]))
-    return max(0, *held, 0)
+    return max((int(size) for size in held), default=0)
 
 
 def tensors_in(value: Any) -> Iterator[Any]:
@@ -383,7 +385,7 @@ def plain_digest(value: Any) -> str | None:
 def synchronise() -> None:
     """Wait for a CUDA device that is in use."""
     torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_initialized():
+    if torch and torch.cuda.is_initialized():
         torch.cuda.synchronize()
 
 

@@ -65,6 +65,7 @@ class Code:
         root: Working directory and pytest's root.
         paths: First on its path.
         arguments: pytest's arguments: case files, selection.
+        environment: Name of what the interpreter belongs to, where two environments are compared.
     """
 
     label: str
@@ -72,6 +73,7 @@ class Code:
     root: Path
     paths: tuple[Path, ...]
     arguments: tuple[str, ...]
+    environment: str = ""
 
 
 @dataclass(frozen=True)
