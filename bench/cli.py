@@ -129,7 +129,7 @@ def _speed_parsers(commands: "argparse._SubParsersAction[Parser]") -> None:
             action="append",
             default=[],
             metavar="PATH",
-            help="file or folder of cases (default: tests/speed)",
+            help="file or folder (default: tests/speed)",
         )
         parser.add_argument("-k", dest="keyword", default="", metavar="EXPRESSION", help="choose cases, as in pytest")
         parser.add_argument(

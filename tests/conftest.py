@@ -1,4 +1,4 @@
-"""Fixtures that the rooms share. Loads nothing of the suite by itself: a speed check runs it with other commits' suite."""
+"""Fixtures that the rooms share. Imports nothing of the suite: speed checks run it with other commits."""
 
 from __future__ import annotations
 

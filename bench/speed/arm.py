@@ -30,6 +30,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -372,7 +373,7 @@ def digest(tensors: list[Any]) -> str:
 
 def plain_digest(value: Any) -> str | None:
     """Return the SHA-256 of a plain value: numbers, text and what holds them; None for anything else."""
-    plain = (bool, int, float, complex, str, bytes)
+    plain = (type(None), bool, int, float, complex, str, bytes)
 
     def is_plain(part: Any) -> bool:
         if isinstance(part, dict):
@@ -385,7 +386,7 @@ def plain_digest(value: Any) -> str | None:
 def synchronise() -> None:
     """Wait for a CUDA device that is in use."""
     torch = sys.modules.get("torch")
-    if torch and torch.cuda.is_initialized():
+    if torch is not None and torch.cuda.is_initialized():
         torch.cuda.synchronize()
 
 
@@ -508,7 +509,9 @@ def last_line(text: str) -> str:
 
 def loaded_modules() -> dict[str, str | None]:
     """Return the modules that are loaded, and their files."""
-    return {name: getattr(module, "__file__", None) for name, module in list(sys.modules.items())}
+    files = {name: getattr(module, "__file__", None) for name, module in list(sys.modules.items())}
+    # Some are made up, with a file that is none.
+    return {name: file if file is not None and Path(file).is_absolute() else None for name, file in files.items()}
 
 
 def version_of(module: str) -> str | None:
@@ -524,9 +527,11 @@ def preload() -> None:
         import torch
 
         torch.set_num_threads(1)
-        torch.optim.SGD([torch.zeros(1)], lr=0.1)
-        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True):
-            torch.zeros(1)
+        leaf = torch.zeros(2, 2, requires_grad=True)
+        for optimizer in (torch.optim.SGD([leaf], lr=0.1), torch.optim.Adam([leaf], lr=0.1)):
+            torch.nn.functional.relu(leaf).sum().backward()
+            operators(Calls(optimizer.step))
+        peak_bytes(Calls(leaf.sum))
 
 
 def seed_everything() -> None:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import bench
 from bench.errors import NotComparable, UsageError
@@ -22,7 +23,6 @@ from bench.speed.pressure import Pressure
 from bench.speed.result import CaseResult, CheckResult, Facts, Pair, Side, Verdict
 from bench.speed.sources import Source, check_isolation
 from bench.speed.statistics import PAIRS, Step
-from bench.speed.values import largest_difference
 
 DEFAULT_BUDGET = 900.0
 #: Of so many cases, one is also compared with itself.
@@ -60,7 +60,7 @@ class Subject:
         base: Base's code, asked head's cases.
         head: Head's code.
         sources: Where they come from, base first; None where both are the same files in two environments.
-        own: Cases that base has itself; None where every case counts as known to it.
+        own: Cases that base has by its own definitions; None where those are head's.
         absent: Case files that base does not have: their cases are not new but compared.
     """
 
@@ -122,6 +122,7 @@ class Check:
         self._processor = layout.quietest_processor()
         self._arms: dict[str, Arm] = {}
         self._collected: dict[str, Collected] = {}
+        self._fingerprint: dict[str, Any] = {}
         self._start = time.monotonic()
         self._values = Path(tempfile.mkdtemp(prefix="bench-speed-values."))
 
@@ -144,7 +145,6 @@ class Check:
             every = max(1, round(len(live) / max(1, round(len(live) / CASES_PER_SENTINEL))))
             sentinels = [Row(row.case) for row in live[every // 2 :: every]]
             self._measure(live, sentinels)
-            self._isolated()
             if not any(row.pairs for row in rows) and all(row.verdict is not Verdict.SKIPPED for row in rows):
                 raise NotComparable(f"nothing could be compared: {rows[0].case}: {rows[0].reason}")
             self._confirm([row for row in live if row.verdict is None and self._alarm(row)], "head")
@@ -163,7 +163,7 @@ class Check:
             command=self._options.command,
             base=self._side("base"),
             head=self._side("head"),
-            fingerprint=fingerprint(),
+            fingerprint=self._fingerprint,
             gate=self._options.gate,
             cases=tuple(row.result() for row in rows)
             + tuple(CaseResult(case, Verdict.GONE, "only base has it") for case in gone),
@@ -183,6 +183,9 @@ class Check:
         missing = [name for name in codes if name not in self._arms]
         for name in missing:
             self._arms[name] = Arm(codes[name], self._processor)
+        if not self._fingerprint:
+            # While they start.
+            self._fingerprint = fingerprint()
         for name in missing:
             self._collected[name] = self._arms[name].collect()
 
@@ -196,18 +199,19 @@ class Check:
         subject, base, head = self._subject, self._collected["base"], self._collected["head"]
         for file, error in head.errors.items():
             raise NotComparable(f"head cannot collect {file}: {error}")
-        if not head.cases and not subject.own:
+        known, own = set(base.cases), subject.own
+        gone = sorted(((own or frozenset()) | known) - set(head.cases))
+        if not head.cases and not gone:
             raise UsageError("no cases: no collected test uses the benchmark fixture (see --cases, -k)")
         rows = [Row(case) for case in head.cases]
-        known = set(base.cases)
         for row in rows:
             file = row.case.partition("::")[0]
             if row.case not in known:
                 why = base.errors.get(file)
                 row.end(Verdict.NEW, f"base cannot collect it: {why}" if why else "base does not have it")
-            elif subject.own is not None and file not in subject.absent and row.case not in subject.own:
+            elif own is not None and file not in subject.absent and row.case not in own:
                 row.end(Verdict.NEW, "base does not have it")
-        return rows, sorted((subject.own or frozenset()) - set(head.cases))
+        return rows, gone
 
     def _measure(self, rows: Sequence[Row], sentinels: Sequence[Row]) -> None:
         """Measure until each row is decided; sentinels are always measured in full."""
@@ -227,6 +231,8 @@ class Check:
                 self._pair(row, "head", number)
             for twin in twins:
                 self._pair(twin, "twin", number)
+            if number == 0:
+                self._isolated()
 
     def _suspicious(self, row: Row) -> bool:
         return bool(row.pairs) and statistics.decide(row.changes, self._options.gate) is Step.ANOTHER
@@ -300,6 +306,9 @@ class Check:
             return
         difference = None
         if how.values is not None:
+            # Brings torch, which the check itself does without.
+            from bench.speed.values import largest_difference
+
             difference = largest_difference(how.values / "base", how.values / "head")
             if difference is not None and difference <= self._options.rounding:
                 row.reason = f"numbers differ by {difference:.1g}"

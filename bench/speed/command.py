@@ -134,8 +134,10 @@ def _references(asked: argparse.Namespace, head: Source, tree: BaseTree) -> Subj
     )
 
 
-def _own_cases(tree: BaseTree, python: str, asked: argparse.Namespace) -> frozenset[str]:
-    """Ask base, with its own definitions, which cases it has."""
+def _own_cases(tree: BaseTree, python: str, asked: argparse.Namespace) -> frozenset[str] | None:
+    """Ask base, with its own definitions, which cases it has; None where they are head's anyhow."""
+    if tree.unchanged:
+        return None
     if not tree.pristine.cases:
         return frozenset()
     arm = Arm(code_of(tree.pristine, "base", python, asked))

@@ -17,10 +17,10 @@ from bench.speed.statistics import pair_change
 BLOCK_NS = 700_000
 #: A call this long (ns) needs fewer blocks a visit, see `blocks_of`.
 LONG_NS, VERY_LONG_NS = 1_000_000, 10_000_000
-ROUNDS = 60
+ROUNDS = 50
 LEAST_ROUNDS = 9
 #: Aimed-at seconds of a pair whose calls are long.
-PAIR_SECONDS = 1.2
+PAIR_SECONDS = 0.8
 #: Calls that both arms make before the first block, for what is built lazily.
 WARM_CALLS = 5
 NS = 1e9

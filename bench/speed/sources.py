@@ -60,6 +60,15 @@ class BaseTree:
         """
         return self.plan.absent | {_path(case) for case in self._cases if Path(_path(case)).is_absolute()}
 
+    @property
+    def unchanged(self) -> bool:
+        """Whether the definitions of base and head are the same files, so that base's own cases are head's."""
+        names, commit = self.plan.definitions, self.pristine.commit
+        if self.absent or self.plan.kept or commit is None:
+            return False
+        untracked = git(self.head, "ls-files", "--others", "--exclude-standard", "--", *names).stdout
+        return not untracked and git(self.head, "diff", "--quiet", commit, "--", *names).returncode == 0
+
     def overlay(self) -> Source:
         """Give base the definitions of head, and return it: its own sources, asked what head is asked."""
         self.plan.apply(self.head, self.pristine.root)
