@@ -4,15 +4,14 @@ import functools
 import importlib.metadata
 import os
 import platform
-import re
 import subprocess
 from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
 
 import bench
+from bench.results.machine import cpu_name, memory_gib, platform_name
 
 #: Packages whose version can change results or their mirror.
 PACKAGES = ("torch", "torchvision", "numpy", "hydra-core", "mlxtend", "wandb")
@@ -42,12 +41,12 @@ def _machine() -> dict[str, Any]:
         "suite": bench.__version__,
         "commit": _commit(),
         "python": platform.python_version(),
-        "platform": f"{platform.system()} {platform.machine()}",
+        "platform": platform_name(),
         "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
-        "cpu": _cpu_name(),
+        "cpu": cpu_name(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "cores": os.cpu_count(),
-        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+        "memory_gib": round(memory_gib(), 1),
         "cuda": torch.version.cuda,
     }
 
@@ -56,14 +55,6 @@ def _accelerator(device: torch.device) -> str | None:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return "Apple GPU" if device.type == "mps" else None
-
-
-def _cpu_name() -> str:
-    try:
-        found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
-    except OSError:
-        found = None
-    return found[1].strip() if found else platform.processor() or platform.machine()
 
 
 def _commit() -> str | None:

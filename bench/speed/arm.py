@@ -193,7 +193,7 @@ class SetUpCalls(Calls):
 
 def serve(channel: Channel, calls: Calls) -> None:
     """Answer requests about a case until told to stop."""
-    gc.collect()
+    # Without a collection, which would touch, and so copy, every object that the fork shares with its parent.
     gc.freeze()
     stepped: list[Any] = []
     with watching_optimizers(stepped):
@@ -406,21 +406,22 @@ class Fixtures:
     """The fixture that replaces pytest-benchmark's: registered last, so that it wins."""
 
     def __init__(self, channel: Channel) -> None:
-        self._channel = channel
+        self.channel = channel
         self.current: Paced | None = None
 
     @pytest.fixture
     def benchmark(self, request: pytest.FixtureRequest) -> Paced:
         """Return the paced stand-in."""
-        self.current = Paced(self._channel, request.node)
+        self.current = Paced(self.channel, request.node)
         return self.current
 
 
 class Arm:
     """The pytest plugin: collect, tell, and run cases as asked."""
 
-    def __init__(self, channel: Channel, processor: int | None) -> None:
+    def __init__(self, channel: Channel, twin: Channel | None, processor: int | None) -> None:
         self._channel = channel
+        self._twin = twin
         self._processor = processor
         self._fixtures = Fixtures(channel)
         self._errors: dict[str, str] = {}
@@ -450,7 +451,20 @@ class Arm:
             modules=loaded_modules(),
             python=sys.version.split()[0],
             torch=version_of("torch"),
+            capability=capability(),
         )
+        gc.collect()
+        gc.freeze()
+        if self._twin is not None and os.fork() == 0:
+            self._channel = self._fixtures.channel = self._twin
+            try:
+                self._loop(items)
+            finally:
+                os._exit(0)
+        self._loop(items)
+        return True
+
+    def _loop(self, items: dict[str, pytest.Item]) -> None:
         while (request := self._channel.receive())["op"] != "quit":
             if request["op"] != "case":
                 # A leftover of a case that ended early, such as a skipped one.
@@ -460,7 +474,6 @@ class Arm:
                 self._fork(item)
             else:
                 self._run(item)
-        return True
 
     def _fork(self, item: pytest.Item) -> None:
         child = os.fork()
@@ -521,6 +534,12 @@ def version_of(module: str) -> str | None:
     return str(__import__(module).__version__)
 
 
+def capability() -> str | None:
+    """Return the instruction set that torch uses on the processor."""
+    torch = sys.modules.get("torch")
+    return str(torch.backends.cpu.get_cpu_capability()) if torch is not None else None
+
+
 def preload() -> None:
     """Load what torch loads at an optimizer's first use, so that no child does."""
     if "torch" in sys.modules:
@@ -544,18 +563,19 @@ def seed_everything() -> None:
 
 
 def main() -> None:
-    """Run: requests fd, replies fd, processor to stay on ("" for any), then pytest's own arguments."""
-    requests, replies, processor, *arguments = sys.argv[1:]
+    """Run: what the check says as JSON (descriptors of the arm and of its twin, processor), then pytest's arguments."""
+    settings, *arguments = json.loads(sys.argv[1]), *sys.argv[2:]
     # This file's folder is no place to import from; what comes after it is PYTHONPATH, the arm's sources first.
     sys.path.pop(0)
-    channel = Channel(int(requests), int(replies))
+    channel = Channel(*settings["channel"])
+    twin = Channel(*settings["twin"]) if settings["twin"] else None
     neutral = ["-p", "no:cacheprovider", "-p", "no:randomly", "--continue-on-collection-errors", "--benchmark-disable"]
     if importlib.util.find_spec("xdist"):
         neutral += ["-n", "0"]
     if importlib.util.find_spec("pytest_cov"):
         neutral += ["--no-cov"]
     try:
-        code = pytest.main([*neutral, *arguments], plugins=[Arm(channel, int(processor) if processor else None)])
+        code = pytest.main([*neutral, *arguments], plugins=[Arm(channel, twin, settings["processor"])])
     except BaseException:
         traceback.print_exc()
         code = 1

@@ -1,6 +1,7 @@
 """The processes of a speed check: started, asked, watched, and ended whatever happens."""
 
 import contextlib
+import copy
 import json
 import os
 import select
@@ -9,7 +10,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -85,12 +86,14 @@ class Collected:
         errors: Files that could not be collected, and why.
         python: Version.
         torch: Version; None where there is none.
+        capability: Instruction set that torch uses; None where there is no torch.
     """
 
     cases: tuple[str, ...]
     errors: Mapping[str, str]
     python: str
     torch: str | None
+    capability: str | None
 
 
 class Arm:
@@ -102,44 +105,59 @@ class Arm:
         prefix: Words before the interpreter, such as valgrind's.
         fixed_layout: Whether its address space is laid out as every other arm's, where the system allows it. Two
             processes that run the same code in different layouts differ by a per cent or two, for as long as they live.
+        with_twin: Whether it forks once more, see `twin`.
 
     Attributes:
         modules: Modules that it has loaded so far, and their files.
     """
 
     def __init__(
-        self, code: Code, processor: int | None = None, prefix: Sequence[str] = (), fixed_layout: bool = True
+        self,
+        code: Code,
+        processor: int | None = None,
+        prefix: Sequence[str] = (),
+        fixed_layout: bool = True,
+        with_twin: bool = False,
     ) -> None:
         self.code = code
         self.modules: dict[str, str | None] = {}
         self._ended = True
         self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
-        ours_in, theirs_out = os.pipe()
-        theirs_in, ours_out = os.pipe()
-        self._requests, self._replies, self._left = ours_out, ours_in, b""
+        self._line, theirs = _channel()
+        self._twin_line, twins = _channel() if with_twin else (None, ())
         # What the user has there comes after the arm's own.
         path = os.pathsep.join([*map(str, code.paths), *filter(None, [os.environ.get("PYTHONPATH")])])
-        words = [*prefix, code.python, str(ARM), str(theirs_in), str(theirs_out)]
+        settings = json.dumps({"channel": theirs, "twin": twins, "processor": processor})
         try:
             with layout.fixed() if fixed_layout else contextlib.nullcontext():
                 self._process = subprocess.Popen(
-                    [*words, "" if processor is None else str(processor), "--rootdir", str(code.root), *code.arguments],
+                    [*prefix, code.python, str(ARM), settings, "--rootdir", str(code.root), *code.arguments],
                     cwd=code.root,
                     env=clean_environment() | ENVIRONMENT | {"PYTHONPATH": path},
                     stdin=subprocess.DEVNULL,
                     stdout=self._log,
                     stderr=self._log,
-                    pass_fds=(theirs_in, theirs_out),
+                    pass_fds=(*theirs, *twins),
                     start_new_session=True,
                 )
         except OSError as error:
-            os.close(ours_out)
-            os.close(ours_in)
-            self._log.close()
+            self._hang_up()
             raise ArmFailed(f"{code.label}: cannot start {code.python}: {error.strerror}") from None
         finally:
-            os.close(theirs_in)
-            os.close(theirs_out)
+            for descriptor in (*theirs, *twins):
+                os.close(descriptor)
+
+    def twin(self, label: str) -> "Arm":
+        """Return the arm's fork, made after it had collected: the same code once more, in the same process group.
+
+        Args:
+            label: "base" or "head", for messages.
+        """
+        assert self._twin_line is not None
+        other = copy.copy(self)
+        other.code = replace(self.code, label=label)
+        other._line, other._twin_line, other._ended = self._twin_line, None, True
+        return other
 
     def collect(self, seconds: float = COLLECT_SECONDS) -> Collected:
         """Wait until it has imported and collected the cases.
@@ -151,7 +169,7 @@ class Arm:
         if reply.get("event") != "collected":
             raise ArmFailed(f"{self.code.label}: pytest cannot run the cases: {self.last_words()}")
         self.modules |= reply["modules"]
-        return Collected(tuple(reply["cases"]), reply["errors"], reply["python"], reply["torch"])
+        return Collected(tuple(reply["cases"]), reply["errors"], reply["python"], reply["torch"], reply["capability"])
 
     @contextlib.contextmanager
     def case(self, name: str, fork: bool, seconds: float) -> Iterator["Case"]:
@@ -202,14 +220,17 @@ class Arm:
 
     def close(self) -> None:
         """End it and everything it started."""
-        with contextlib.suppress(OSError):
-            os.close(self._requests)
+        for line in filter(None, (self._line, self._twin_line)):
+            line.end_requests()
         try:
             self._process.wait(QUIT_SECONDS)
         except subprocess.TimeoutExpired:
             self.kill()
-        with contextlib.suppress(OSError):
-            os.close(self._replies)
+        self._hang_up()
+
+    def _hang_up(self) -> None:
+        for line in filter(None, (self._line, self._twin_line)):
+            line.close()
         self._log.close()
 
     def kill(self) -> None:
@@ -226,25 +247,76 @@ class Arm:
         return (marked or lines or ["it said nothing"])[-1].removeprefix("E ").strip()[:300]
 
     def _send(self, **request: Any) -> None:
-        with contextlib.suppress(BrokenPipeError):
-            os.write(self._requests, json.dumps(request).encode() + b"\n")
+        self._line.send(request)
 
     def _receive(self, seconds: float) -> dict[str, Any]:
+        try:
+            return self._line.receive(seconds)
+        except TimeoutError:
+            self.kill()
+            raise ArmFailed(f"{self.code.label}: no answer within {seconds:.0f} s") from None
+        except EOFError:
+            try:
+                code = self._process.wait(QUIT_SECONDS)
+            except subprocess.TimeoutExpired:
+                # Its fork is gone, it is not; or it has closed the line.
+                self.kill()
+                code = self._process.returncode
+            how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+            raise ArmFailed(f"{self.code.label}: the process {how}: {self.last_words()}") from None
+
+
+class Line:
+    """Requests to a process and its replies."""
+
+    def __init__(self, requests: int, replies: int) -> None:
+        self._requests: int | None = requests
+        self._replies = replies
+        self._left = b""
+
+    def send(self, request: dict[str, Any]) -> None:
+        """Send a request; where nobody reads it, the reply will tell."""
+        if self._requests is not None:
+            with contextlib.suppress(BrokenPipeError):
+                os.write(self._requests, json.dumps(request).encode() + b"\n")
+
+    def receive(self, seconds: float) -> dict[str, Any]:
+        """Return the next reply.
+
+        Raises:
+            TimeoutError: There is none in time.
+            EOFError: There will be none.
+        """
         end = time.monotonic() + seconds
         while b"\n" not in self._left:
             ready, _, _ = select.select([self._replies], [], [], max(0.0, end - time.monotonic()))
             if not ready:
-                self.kill()
-                raise ArmFailed(f"{self.code.label}: no answer within {seconds:.0f} s")
+                raise TimeoutError
             piece = os.read(self._replies, 1 << 16)
             if not piece:
-                code = self._process.wait()
-                how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-                raise ArmFailed(f"{self.code.label}: the process {how}: {self.last_words()}")
+                raise EOFError
             self._left += piece
         line, _, self._left = self._left.partition(b"\n")
         reply: dict[str, Any] = json.loads(line)
         return reply
+
+    def end_requests(self) -> None:
+        """Say that there will be no more."""
+        if self._requests is not None:
+            os.close(self._requests)
+            self._requests = None
+
+    def close(self) -> None:
+        """Hang up."""
+        self.end_requests()
+        os.close(self._replies)
+
+
+def _channel() -> tuple[Line, tuple[int, int]]:
+    """Return our end of a line, and the descriptors of the other: where it reads requests, where it writes replies."""
+    read_requests, write_requests = os.pipe()
+    read_replies, write_replies = os.pipe()
+    return Line(write_requests, read_replies), (read_requests, write_replies)
 
 
 @dataclass(frozen=True)

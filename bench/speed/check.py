@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import bench
 from bench.errors import NotComparable, UsageError
@@ -122,7 +121,6 @@ class Check:
         self._processor = layout.quietest_processor()
         self._arms: dict[str, Arm] = {}
         self._collected: dict[str, Collected] = {}
-        self._fingerprint: dict[str, Any] = {}
         self._start = time.monotonic()
         self._values = Path(tempfile.mkdtemp(prefix="bench-speed-values."))
 
@@ -157,13 +155,14 @@ class Check:
         deviation = statistics.noise([change for row in sentinels for change in row.changes])
         for row in itertools.chain(live, sentinels):
             self._judge(row, deviation, len(live))
+        head = self._collected["head"]
         result = CheckResult(
             time=when,
             suite=bench.__version__,
             command=self._options.command,
             base=self._side("base"),
             head=self._side("head"),
-            fingerprint=self._fingerprint,
+            fingerprint=fingerprint(head.python, head.torch, head.capability),
             gate=self._options.gate,
             cases=tuple(row.result() for row in rows)
             + tuple(CaseResult(case, Verdict.GONE, "only base has it") for case in gone),
@@ -178,20 +177,18 @@ class Check:
 
     def _open(self) -> None:
         """Start what is not running: base, head, and base once more to compare base with."""
-        subject = self._subject
-        codes = {"base": subject.base, "head": subject.head, "twin": replace(subject.base, label="head")}
-        missing = [name for name in codes if name not in self._arms]
-        for name in missing:
-            self._arms[name] = Arm(codes[name], self._processor)
-        if not self._fingerprint:
-            # While they start.
-            self._fingerprint = fingerprint()
-        for name in missing:
+        if self._arms:
+            return
+        self._arms["base"] = Arm(self._subject.base, self._processor, with_twin=True)
+        self._arms["head"] = Arm(self._subject.head, self._processor)
+        for name in ("base", "head"):
             self._collected[name] = self._arms[name].collect()
+        self._arms["twin"] = self._arms["base"].twin("head")
 
     def _close(self) -> None:
-        for arm in self._arms.values():
-            arm.close()
+        for name in ("base", "head"):
+            if name in self._arms:
+                self._arms[name].close()
         self._arms.clear()
 
     def _rows(self) -> tuple[list[Row], list[str]]:

@@ -10,12 +10,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from bench.errors import UsageError
+from bench.results.machine import cpu_name, memory_gib, platform_name
 from bench.speed.result import CaseResult, CheckResult, from_line
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 COLUMNS = (
     "check",
@@ -47,25 +49,27 @@ class History:
     problems: tuple[str, ...]
 
 
-def fingerprint() -> dict[str, Any]:
+def fingerprint(python: str, torch: str | None, capability: str | None) -> dict[str, Any]:
     """Describe what has to be equal for absolute times of two checks to be compared.
+
+    Args:
+        python: Version of the interpreter that ran the cases.
+        torch: Version of its torch; None without.
+        capability: Instruction set that torch uses; None without.
 
     Returns:
         Processor, instruction set in use, logical cores, memory in whole GiB, system, Python x.y, torch, threads.
         Nothing that changes while a machine runs, and no name of a person, host or path.
     """
-    import torch
-
-    from bench.results.environment import environment
-
-    found = environment(torch.device("cpu"), 1)
     return {
-        **{name: found[name] for name in ("cpu", "cpu_capability", "cores")},
-        "memory_gib": round(found["memory_gib"]),
-        "platform": found["platform"],
-        "python": ".".join(found["python"].split(".")[:2]),
-        "torch": found["packages"]["torch"],
-        "threads": found["threads"],
+        "cpu": cpu_name(),
+        "cpu_capability": capability,
+        "cores": os.cpu_count(),
+        "memory_gib": round(memory_gib()),
+        "platform": platform_name(),
+        "python": ".".join(python.split(".")[:2]),
+        "torch": torch,
+        "threads": 1,
     }
 
 
@@ -172,7 +176,7 @@ def _why(line: bytes, error: Exception) -> str:
     return text if text.startswith(("not a check", "schema")) else f"not a check: {text}"
 
 
-def table(results: Sequence[CheckResult]) -> pd.DataFrame:
+def table(results: Sequence[CheckResult]) -> "pd.DataFrame":
     """Return one row per check and case, in order of time.
 
     Args:
@@ -184,6 +188,9 @@ def table(results: Sequence[CheckResult]) -> pd.DataFrame:
         as a fraction), `head_seconds` and `base_seconds` (of one call: median over the pairs that `change` comes
         from), `noise` and `detectable` of the check. What is not known is missing.
     """
+    # A check that is only stored does without.
+    import pandas as pd
+
     ordered = sorted(results, key=lambda check: _instant(check.time))
     rows = [{"check": number, **row} for number, check in enumerate(ordered, 1) for row in _rows(check)]
     numbers = dict.fromkeys(("change", "head_seconds", "base_seconds", "noise", "detectable"), float)
