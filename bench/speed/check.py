@@ -40,7 +40,7 @@ class Options:
         rounding: Largest relative difference of numbers that counts as the same mathematics; 0 for bit by bit.
         instructions: Whether to count instructions under callgrind as well.
         command: What repeats the check, for the record.
-        slowdowns: Fraction by which to slow head down, by case (self-test); others are left alone.
+        slowdown: Fraction by which to slow every case of head down (self-test).
     """
 
     gate: float = statistics.DEFAULT_GATE
@@ -48,7 +48,7 @@ class Options:
     rounding: float = 0.0
     instructions: bool = False
     command: str = ""
-    slowdowns: dict[str, float] = field(default_factory=dict)
+    slowdown: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -251,7 +251,7 @@ class Check:
             values=self._values if self._options.rounding and against == "head" else None,
             most_seconds=self._options.budget * PAIR_SHARE,
             patience=max(60.0, self._options.budget * PAIR_SHARE),
-            slowdown=self._options.slowdowns.get(row.case, 0.0) if against == "head" else 0.0,
+            slowdown=self._options.slowdown if against == "head" else 0.0,
         )
         try:
             self._open()
@@ -327,7 +327,7 @@ class Check:
                 for arm in fresh:
                     arm.collect()
                 for row in rows:
-                    slowdown = self._options.slowdowns.get(row.case, 0.0) if against == "head" else 0.0
+                    slowdown = self._options.slowdown if against == "head" else 0.0
                     how = How(facts=False, most_seconds=self._options.budget, slowdown=slowdown)
                     row.confirmation.append(measure_pair(fresh[0], fresh[1], row.case, how).pair)
             except (CaseEnded, ArmFailed) as error:
