@@ -150,10 +150,8 @@ def _identical(store: Store, subject: Subject, asked: argparse.Namespace, load: 
 def _slowed(store: Store, subject: Subject, asked: argparse.Namespace, load: str, say: Say) -> None:
     for level in LEVELS:
         while (done := _measured(store, load, level)) < asked.injections:
-            options = Options(slowdown=level)
-            result = Check(
-                subject, options, lambda w, n=done, f=level: say(f"{f:.0%} slower, {n} cases done: {w}")
-            ).run()
+            words = f"{level:.0%} slower, {done}/{asked.injections} cases done"
+            result = Check(subject, Options(slowdown=level), _after(say, words)).run()
             store.add(_record(result, load, "slowed", level))
 
 
