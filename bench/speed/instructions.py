@@ -54,7 +54,7 @@ def count_instructions(
 def _count(code: Code, cases: Sequence[str], say: Callable[[str], None]) -> dict[str, float]:
     found: dict[str, float] = {}
     with tempfile.TemporaryDirectory(prefix="bench-speed-callgrind.") as folder:
-        prefix = [require_callgrind(), "--tool=callgrind", "--instr-atstart=no", f"--callgrind-out-file={folder}/%p"]
+        prefix = [require_callgrind(), "--tool=callgrind", "--collect-atstart=no", f"--callgrind-out-file={folder}/%p"]
         arm = Arm(code, prefix=prefix)
         try:
             arm.collect(PATIENCE)
