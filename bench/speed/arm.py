@@ -409,6 +409,11 @@ class Fixtures:
         self.channel = channel
         self.current: Paced | None = None
 
+    @property
+    def used(self) -> bool:
+        """Whether the running case has handed its function over."""
+        return self.current is not None and self.current.used
+
     @pytest.fixture
     def benchmark(self, request: pytest.FixtureRequest) -> Paced:
         """Return the paced stand-in."""
@@ -501,7 +506,7 @@ class Arm:
         self._fixtures.current = None
         item.config.hook.pytest_runtest_protocol(item=item, nextitem=None)
         outcome, reason = self._outcome
-        if outcome == "passed" and (self._fixtures.current is None or not self._fixtures.current.used):
+        if outcome == "passed" and not self._fixtures.used:
             outcome, reason = "failed", "the test never called benchmark(…)"
         self._channel.send(event="end", outcome=outcome, reason=reason)
 

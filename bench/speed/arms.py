@@ -124,7 +124,10 @@ class Arm:
         self._ended = True
         self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
         self._line, theirs = _channel()
-        self._twin_line, twins = _channel() if with_twin else (None, ())
+        self._twin_line: Line | None = None
+        twins: tuple[int, ...] = ()
+        if with_twin:
+            self._twin_line, twins = _channel()
         # What the user has there comes after the arm's own.
         path = os.pathsep.join([*map(str, code.paths), *filter(None, [os.environ.get("PYTHONPATH")])])
         settings = json.dumps({"channel": theirs, "twin": twins, "processor": processor})
