@@ -57,6 +57,11 @@ class Channel:
         """Send a reply."""
         os.write(self._replies, json.dumps(reply).encode() + b"\n")
 
+    def close(self) -> None:
+        """Leave it to another process."""
+        self._requests.close()
+        os.close(self._replies)
+
 
 class Paced(BenchmarkFixture):
     """Stands in for pytest-benchmark's fixture: same calls, but the check says when the function runs."""
@@ -262,7 +267,8 @@ def facts(calls: Calls, stepped: list[Any], values: str | None) -> dict[str, Any
         return found
     found["digest"] = digest(tensors)
     if values is not None:
-        torch.save([t.detach().to("cpu", copy=True) for t in tensors], values)
+        dense = (t if t.layout == torch.strided else t.to_dense() for t in tensors)
+        torch.save([t.detach().to("cpu", copy=True) for t in dense], values)
     return found
 
 
@@ -460,12 +466,16 @@ class Arm:
         )
         gc.collect()
         gc.freeze()
-        if self._twin is not None and os.fork() == 0:
-            self._channel = self._fixtures.channel = self._twin
-            try:
-                self._loop(items)
-            finally:
-                os._exit(0)
+        if self._twin is not None:
+            # Each keeps its own line alone, so that the check notices the end of either.
+            if os.fork() == 0:
+                self._channel.close()
+                self._channel = self._fixtures.channel = self._twin
+                try:
+                    self._loop(items)
+                finally:
+                    os._exit(0)
+            self._twin.close()
         self._loop(items)
         return True
 
