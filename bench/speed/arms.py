@@ -200,7 +200,9 @@ class Arm:
                 self._leave(seconds)
             raise
         except BenchError:
-            self._leave(seconds)
+            # Of an arm that is dead, the first error says why.
+            with contextlib.suppress(ArmFailed):
+                self._leave(seconds)
             raise
         ended = self._leave(seconds)
         if ended["outcome"] != "passed":
@@ -225,10 +227,10 @@ class Arm:
         """End it and everything it started."""
         for line in filter(None, (self._line, self._twin_line)):
             line.end_requests()
-        try:
+        with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(QUIT_SECONDS)
-        except subprocess.TimeoutExpired:
-            self.kill()
+        # Also what outlives it: a twin in the middle of a case, what a case has started.
+        self.kill()
         self._hang_up()
 
     def _hang_up(self) -> None:
@@ -246,7 +248,9 @@ class Arm:
         """Return the last line that it printed and that says something."""
         self._log.seek(max(0, self._log.seek(0, os.SEEK_END) - 20_000))
         lines = [line.strip() for line in self._log.read().decode(errors="replace").splitlines() if line.strip()]
-        marked = [line for line in lines if line.startswith(("E ", "ERROR", "ImportError", "ModuleNotFoundError"))]
+        signs = ("E ", "ERROR", "ImportError", "ModuleNotFoundError")
+        # The second as argparse says it, after a line of usage.
+        marked = [line for line in lines if line.startswith(signs) or ": error: " in line]
         return (marked or lines or ["it said nothing"])[-1].removeprefix("E ").strip()[:300]
 
     def _send(self, **request: Any) -> None:

@@ -1,10 +1,13 @@
 """Which files of a folder hold timing cases, so that a check imports those and not every test beside them."""
 
 import ast
-from collections.abc import Sequence
+import fnmatch
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 FIXTURE = "benchmark"
+#: Folders that pytest does not look into: its own default of `norecursedirs`.
+_LEFT_OUT = ("*.egg", ".*", "_darcs", "build", "CVS", "dist", "node_modules", "venv", "{arch}")
 
 
 def case_files(root: Path, cases: Sequence[str]) -> tuple[str, ...]:
@@ -20,11 +23,18 @@ def case_files(root: Path, cases: Sequence[str]) -> tuple[str, ...]:
     found: list[str] = []
     for case in cases:
         folder = root / case
-        files = sorted(file for file in folder.rglob("*.py") if _takes_fixture(file)) if folder.is_dir() else []
+        files = sorted(file for file in _python_files(folder) if _takes_fixture(file)) if folder.is_dir() else []
         found += [str(file.relative_to(root)) for file in files] if not Path(case).is_absolute() else map(str, files)
         if not files:
             found.append(case)
     return tuple(found)
+
+
+def _python_files(folder: Path) -> Iterator[Path]:
+    for file in folder.rglob("*.py"):
+        folders = file.relative_to(folder).parts[:-1]
+        if not any(fnmatch.fnmatch(name, pattern) for name in folders for pattern in _LEFT_OUT):
+            yield file
 
 
 def _takes_fixture(file: Path) -> bool:

@@ -387,7 +387,7 @@ class Check:
 
 def exit_code(result: CheckResult) -> int:
     """Return what a check exits with: 5 above 1 above 4 above 3 above 0."""
-    if any(row.verdict in (Verdict.REGRESSION, Verdict.CHANGED_MATH) for row in result.sentinels):
+    if any(row.verdict in (Verdict.REGRESSION, Verdict.IMPROVEMENT, Verdict.CHANGED_MATH) for row in result.sentinels):
         return 5
     codes = {row.verdict.exit_code for row in result.cases}
     if refusal(result) is not None:

@@ -92,7 +92,9 @@ def noise(changes: Sequence[float]) -> float | None:
 def alarm_probability(slowdown: float, deviation: float, gate: float) -> float:
     """Return how likely a case that is so much slower fails: both stages, normal pairs.
 
-    Of three pairs all must exceed a and two of them b > a: P = q³ + 3 q² (p - q) with p = P(x > a), q = P(x > b).
+    Of three pairs all must exceed a and two of them b ≥ a: P = q³ + 3 q² (p - q) with p = P(x > a), q = P(x > b). At
+    first sight the first pair must exceed s as well: P = r (q² + 2 q (p - q)) + t q² with r = P(x > b and x > s),
+    t = P(s < x < b).
 
     Args:
         slowdown: True slowdown, as a fraction.
@@ -101,7 +103,9 @@ def alarm_probability(slowdown: float, deviation: float, gate: float) -> float:
     """
     pairs = NormalDist(math.log1p(slowdown), deviation)
     p, q = 1 - pairs.cdf(EVERY_PAIR), 1 - pairs.cdf(max(EVERY_PAIR, math.log1p(gate)))
-    return float((q**3 + 3 * q**2 * (p - q)) ** 2)
+    suspicious = 1 - pairs.cdf(SUSPICION)
+    r, t = min(q, suspicious), max(0.0, suspicious - q)
+    return float((r * (q**2 + 2 * q * (p - q)) + t * q**2) * (q**3 + 3 * q**2 * (p - q)))
 
 
 def detectable(deviation: float, gate: float) -> float:

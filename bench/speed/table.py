@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from bench.speed.check import refusal, short
+from bench.speed.check import exit_code, refusal, short
 from bench.speed.result import CaseResult, CheckResult, Pair, Verdict
 
 HEADER = ("case", "base µs", "head µs", "change", "pairs", "confirmed", "median", "p95", "verdict", "")
@@ -51,9 +51,7 @@ def summary(result: CheckResult) -> list[str]:
     if result.noise is not None and result.detectable is not None:
         lines.append(
             f"a pair of identical code differed by {result.noise:.2%} (root mean square): with a gate of "
-            f"{result.gate:.3g} a slowdown of {result.detectable:.1%} is found with probability .95".replace(
-                f"gate of {result.gate:.3g}", f"gate of {result.gate:.1%}"
-            )
+            f"{result.gate:.1%} a slowdown of {result.detectable:.1%} is found with probability .95"
         )
     tightest = refusal(result)
     if tightest is not None:
@@ -77,7 +75,7 @@ def summary(result: CheckResult) -> list[str]:
     worst = [case.case for case in result.cases if case.verdict.exit_code]
     if worst and result.command:
         lines.append(f"again, this case alone: {result.command} -k '{_keyword(worst[0])}'")
-    if any(row.verdict is not Verdict.OK for row in result.sentinels):
+    if exit_code(result) == 5:
         lines.append("the check failed its own check: base differed from itself, so no verdict above can be trusted")
     return lines
 

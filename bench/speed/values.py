@@ -13,19 +13,25 @@ def largest_difference(base: Path, head: Path) -> float | None:
         head: File that the head arm wrote.
 
     Returns:
-        None where their shapes differ; infinity where one holds a number that is not finite and the other does not.
+        None where their shapes differ; infinity where one holds a number that is not finite and the other another.
     """
     a, b = (torch.load(path, weights_only=True) for path in (base, head))
     if [t.shape for t in a] != [t.shape for t in b]:
         return None
     largest = 0.0
     for one, other in zip(a, b, strict=True):
-        x, y = one.double(), other.double()
+        x, y = _numbers(one), _numbers(other)
+        finite = x.isfinite() & y.isfinite()
+        if not torch.equal(x[~finite].nan_to_num(), y[~finite].nan_to_num()) or not torch.equal(x.isnan(), y.isnan()):
+            return float("inf")
+        x, y = x[finite], y[finite]
         if not x.numel():
             continue
-        if not torch.equal(x.isfinite(), y.isfinite()):
-            return float("inf")
         scale = max(float(x.abs().max()), float(y.abs().max()))
-        gap = float((x - y).nan_to_num().abs().max())
-        largest = max(largest, gap / scale if scale else 0.0)
+        largest = max(largest, float((x - y).abs().max()) / scale if scale else 0.0)
     return largest
+
+
+def _numbers(tensor: torch.Tensor) -> torch.Tensor:
+    """Return a tensor's numbers in double precision; of complex numbers both parts."""
+    return (torch.view_as_real(tensor) if tensor.is_complex() else tensor).double()
