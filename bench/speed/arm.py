@@ -20,6 +20,7 @@ Requests and replies are JSON, one a line, on two file descriptors:
 import functools
 import gc
 import hashlib
+import importlib.metadata
 import importlib.util
 import itertools
 import json
@@ -543,10 +544,13 @@ def loaded_modules() -> dict[str, str | None]:
 
 
 def version_of(module: str) -> str | None:
-    """Return the version of a module that is loaded, or can be."""
-    if module not in sys.modules and importlib.util.find_spec(module) is None:
+    """Return the version of a module that is loaded, or installed; None where it is neither."""
+    if module in sys.modules:
+        return str(sys.modules[module].__version__)
+    try:
+        return importlib.metadata.version(module)
+    except importlib.metadata.PackageNotFoundError:
         return None
-    return str(__import__(module).__version__)
 
 
 def capability() -> str | None:

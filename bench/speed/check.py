@@ -256,18 +256,21 @@ class Check:
         try:
             self._open()
             measured = measure_pair(self._arms["base"], self._arms[against], row.case, how)
+            row.pairs.append(measured.pair)
+            if measured.base is not None and measured.head is not None:
+                row.base, row.head = measured.base, measured.head
+                self._same_mathematics(row, against, how)
         except CaseEnded as ended:
             self._ended(row, ended, how)
         except TooSlow as slow:
             row.end(Verdict.INCONCLUSIVE, str(slow))
         except ArmFailed as failed:
-            self._close()
-            row.end(Verdict.INCONCLUSIVE, str(failed))
-        else:
-            row.pairs.append(measured.pair)
-            if measured.base is not None and measured.head is not None:
-                row.base, row.head = measured.base, measured.head
-                self._same_mathematics(row, against, how)
+            self._failed(row, failed)
+
+    def _failed(self, row: Row, failed: ArmFailed) -> None:
+        """Go on without an arm that is dead: all are started again for the next row."""
+        self._close()
+        row.end(Verdict.INCONCLUSIVE, str(failed))
 
     def _ended(self, row: Row, ended: CaseEnded, how: How) -> None:
         if ended.outcome == "skipped":
@@ -280,6 +283,8 @@ class Check:
                     alone.call()
             except CaseEnded as both:
                 row.end(Verdict.BROKEN, f"neither arm can run it: {both.reason}")
+            except ArmFailed as failed:
+                self._failed(row, failed)
             else:
                 row.end(Verdict.NEW, f"base cannot run it: {ended.reason}")
 
@@ -298,7 +303,10 @@ class Check:
                 row.reason = "does not repeat itself: numbers not compared"
                 return
             if repeated.peak_bytes != base.peak_bytes:
+                # Not the same twice in one and the same code: nothing to gate on.
                 row.head = replace(head, peak_bytes=base.peak_bytes)
+        elif base.peak_bytes != head.peak_bytes:
+            row.head = replace(head, peak_bytes=base.peak_bytes)
         if base.digest == head.digest:
             return
         difference = None
@@ -322,21 +330,30 @@ class Check:
         head = subject.head if against == "head" else replace(subject.base, label="head")
         for number in range(PAIRS if rows else 0):
             self._say(f"confirming {len(rows)} alarms in interpreters started anew: {number + 1} of {PAIRS}")
-            fresh = [Arm(code, self._processor, fixed_layout=False) for code in (subject.base, head)]
+            todo = [row for row in rows if row.verdict is None]
+            fresh: list[Arm] = []
             try:
+                fresh += [Arm(code, self._processor, fixed_layout=False) for code in (subject.base, head)]
                 for arm in fresh:
                     arm.collect()
-                for row in rows:
-                    slowdown = self._options.slowdown if against == "head" else 0.0
-                    how = How(facts=False, most_seconds=self._options.budget, slowdown=slowdown)
-                    row.confirmation.append(measure_pair(fresh[0], fresh[1], row.case, how).pair)
-            except (CaseEnded, ArmFailed) as error:
-                for row in rows:
-                    row.end(Verdict.INCONCLUSIVE, f"an alarm that could not be confirmed: {error}")
-                return
+                for row in todo:
+                    self._confirm_once(row, fresh, against)
+            except ArmFailed as failed:
+                for row in todo:
+                    if len(row.confirmation) <= number:
+                        row.end(Verdict.INCONCLUSIVE, f"an alarm that could not be confirmed: {failed}")
             finally:
                 for arm in fresh:
                     arm.close()
+
+    def _confirm_once(self, row: Row, fresh: Sequence[Arm], against: str) -> None:
+        slowdown = self._options.slowdown if against == "head" else 0.0
+        # It has been afforded already; a machine that got slower meanwhile is no reason to stop here.
+        how = How(facts=False, most_seconds=float("inf"), slowdown=slowdown)
+        try:
+            row.confirmation.append(measure_pair(fresh[0], fresh[1], row.case, how).pair)
+        except CaseEnded as ended:
+            row.end(Verdict.INCONCLUSIVE, f"an alarm that could not be confirmed: {ended.arm}: {ended.reason}")
 
     def _judge(self, row: Row, deviation: float | None, cases: int) -> None:
         """Give a row that was measured in full its verdict."""

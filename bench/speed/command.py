@@ -78,12 +78,22 @@ def _options(asked: argparse.Namespace) -> Options:
 
 def _command(asked: argparse.Namespace) -> str:
     words = ["bench", "speed", "check"]
-    for name in ("base", "base_python", "markers"):
-        if (value := getattr(asked, name)) is not None:
-            words += [f"--{name.replace('_', '-')}", str(value)]
+    for name, value in (("--base", asked.base), ("--base-python", asked.base_python), ("-m", asked.markers)):
+        if value is not None:
+            words += [name, value]
     words += [word for case in asked.cases for word in ("--cases", case)]
-    if asked.gate != Options().gate * 100:
-        words += ["--gate", f"{asked.gate:g}"]
+    plain = Options()
+    for name, value, default in (
+        ("--gate", asked.gate, plain.gate * 100),
+        ("--budget", asked.budget, plain.budget),
+        ("--rounding", asked.rounding, plain.rounding),
+    ):
+        if value != default:
+            words += [name, f"{value:g}"]
+    if asked.instructions:
+        words.append("--instructions")
+    if asked.keyword:
+        words += ["-k", asked.keyword]
     return shlex.join(words)
 
 

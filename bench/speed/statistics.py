@@ -20,7 +20,7 @@ PAIRS = 3
 #: Slowdown of the median pair that fails, as a fraction.
 DEFAULT_GATE = 0.025
 #: Expected false alarms a check beyond which a gate is refused.
-FALSE_ALARMS = 0.02
+FALSE_ALARMS = 0.01
 #: Probability with which the detectable slowdown is found.
 POWER = 0.95
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -91,7 +92,11 @@ def test_the_fields_are_those_of_pytest_benchmark(made: CheckResult, tmp_path: P
     theirs = tmp_path / "theirs.json"
     words = ["-q", "-p", "no:cacheprovider", "--benchmark-max-time=0.01", "--benchmark-warmup=off"]
     subprocess.run(
-        [sys.executable, "-m", "pytest", *words, f"--benchmark-json={theirs}", "test_it.py"], cwd=tmp_path, check=True
+        [sys.executable, "-m", "pytest", *words, f"--benchmark-json={theirs}", "test_it.py"],
+        cwd=tmp_path,
+        # Under xdist, which these tests may run under themselves, pytest-benchmark does nothing.
+        env={name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")},
+        check=True,
     )
     real, own = json.loads(theirs.read_text()), to_benchmark_json(made)
     assert set(real) == set(own) - {"bench_speed"}
