@@ -138,12 +138,13 @@ class Check:
             self._open()
             rows, gone = self._rows()
             live = [row for row in rows if row.verdict is None]
-            if rows and not live:
+            if rows and not live and not gone:
                 raise NotComparable(f"base can run none of the {len(rows)} cases: {rows[0].reason}")
             every = max(1, round(len(live) / max(1, round(len(live) / CASES_PER_SENTINEL))))
             sentinels = [Row(row.case) for row in live[every // 2 :: every]]
             self._measure(live, sentinels)
-            if not any(row.pairs for row in rows) and all(row.verdict is not Verdict.SKIPPED for row in rows):
+            if not gone and all(row.verdict is Verdict.NEW for row in rows):
+                # Of a case that is broken or took too long, its verdict says enough.
                 raise NotComparable(f"nothing could be compared: {rows[0].case}: {rows[0].reason}")
             self._confirm([row for row in live if row.verdict is None and self._alarm(row)], "head")
             self._confirm([row for row in sentinels if row.verdict is None and self._alarm(row)], "twin")
@@ -387,12 +388,17 @@ class Check:
 
 def exit_code(result: CheckResult) -> int:
     """Return what a check exits with: 5 above 1 above 4 above 3 above 0."""
-    if any(row.verdict in (Verdict.REGRESSION, Verdict.CHANGED_MATH) for row in result.sentinels):
+    if differs_from_itself(result):
         return 5
     codes = {row.verdict.exit_code for row in result.cases}
     if refusal(result) is not None:
         codes.add(3)
     return next((code for code in (1, 4, 3) if code in codes), 0)
+
+
+def differs_from_itself(result: CheckResult) -> bool:
+    """Tell whether base differed from base; a sentinel that could not run, or not within the budget, says nothing."""
+    return any(row.verdict in (Verdict.REGRESSION, Verdict.CHANGED_MATH) for row in result.sentinels)
 
 
 def refusal(result: CheckResult) -> float | None:
