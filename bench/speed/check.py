@@ -229,7 +229,7 @@ class Check:
                 self._pair(row, "head", number)
             for twin in twins:
                 self._pair(twin, "twin", number)
-            if number == 0:
+            if number == 0 and rows:
                 self._isolated()
 
     def _suspicious(self, row: Row) -> bool:
