@@ -122,7 +122,8 @@ class Check:
         self._arms: dict[str, Arm] = {}
         self._collected: dict[str, Collected] = {}
         self._start = time.monotonic()
-        self._values = Path(tempfile.mkdtemp(prefix="bench-speed-values."))
+        # Only where it is needed: what kills a check leaves it behind.
+        self._values = Path(tempfile.mkdtemp(prefix="bench-speed-values.")) if options.rounding else None
 
     def run(self) -> CheckResult:
         """Make the check.
@@ -152,7 +153,8 @@ class Check:
                 self._count([row for row in live if row.pairs])
         finally:
             self._close()
-            shutil.rmtree(self._values, ignore_errors=True)
+            if self._values is not None:
+                shutil.rmtree(self._values, ignore_errors=True)
         deviation = statistics.noise([change for row in sentinels for change in row.changes])
         for row in itertools.chain(live, sentinels):
             self._judge(row, deviation, len(live))
@@ -249,7 +251,7 @@ class Check:
             return
         how = How(
             facts=number == 0,
-            values=self._values if self._options.rounding and against == "head" else None,
+            values=self._values if against == "head" else None,
             most_seconds=self._options.budget * PAIR_SHARE,
             patience=max(60.0, self._options.budget * PAIR_SHARE),
             slowdown=self._options.slowdowns.get(row.case, 0.0) if against == "head" else 0.0,
