@@ -121,6 +121,7 @@ ITEM = f"                [gradient.sum().item() for gradient in gradients]\n{UPD
 TEMPORARY = f"                [torch.ones(128, 128) for _ in parameters]\n{UPDATE}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("before", "after", "least", "said"),
     [
@@ -146,6 +147,7 @@ def test_a_commit_that_slows_a_step_down_is_a_regression(
     assert "-k foreach-narrow" in answer.out.replace("'", "")
 
 
+@pytest.mark.slow
 def test_a_commit_that_makes_a_step_faster_is_an_improvement(example: Path, ask: Ask) -> None:
     edit(example, OPTIMIZER, UPDATE, ITEM)
     commit_all(example, "slower")
@@ -157,6 +159,7 @@ def test_a_commit_that_makes_a_step_faster_is_an_improvement(example: Path, ask:
     assert answer.row.change < -0.25
 
 
+@pytest.mark.slow
 def test_other_numbers_are_another_mathematics_unless_rounding_is_allowed(example: Path, ask: Ask) -> None:
     edit(example, OPTIMIZER, "alpha=-lr", "alpha=-lr * (1 + 2**-12)")
     commit_all(example, "another mathematics")
@@ -301,7 +304,9 @@ def test_a_head_that_cannot_be_imported_is_said_in_a_line(plain: Path, ask: Ask)
 
 
 def test_a_call_too_long_for_the_budget_is_inconclusive(plain: Path, ask: Ask) -> None:
-    slow = "import time\n\ndef total(n):\n    end = time.perf_counter() + 0.2\n    while time.perf_counter() < end: ...\n"
+    slow = (
+        "import time\n\ndef total(n):\n    end = time.perf_counter() + 0.2\n    while time.perf_counter() < end: ...\n"
+    )
     write(plain, {"src/steps/__init__.py": f"{slow}    return 1999000\n"})
     commit_all(plain)
     answer = ask("--base", "HEAD", "--budget", "10")
@@ -323,7 +328,10 @@ def test_a_call_too_long_for_the_budget_is_inconclusive(plain: Path, ask: Ask) -
         (["--base-python", "no/such/python"], "--base-python no/such/python: no such file"),
         (["--base-python", "./pyproject.toml"], "--base-python ./pyproject.toml: is not a Python interpreter"),
         (["--base", "main", "--cases", "tests/sped"], "--cases tests/sped: no such file or folder"),
-        (["--base", "main", "-k", "nothing"], "no cases: no collected test uses the benchmark fixture (see --cases, -k)"),
+        (
+            ["--base", "main", "-k", "nothing"],
+            "no cases: no collected test uses the benchmark fixture (see --cases, -k)",
+        ),
         (["--base", "main", "--markdown", "no/such/folder"], "--markdown no/such/folder: cannot be written"),
         (["--base", "main", "--json", "no/such/folder"], "--json no/such/folder: cannot be written"),
         (["--base", "main", "--history", "tests"], "--history tests: cannot be written"),
@@ -348,9 +356,7 @@ def test_an_interpreter_without_pytest_is_refused(plain: Path, ask: Ask) -> None
     )
 
 
-def test_two_environments_are_compared_without_git(
-    tmp_path: Path, ask: Ask, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_two_environments_are_compared_without_git(tmp_path: Path, ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path / "steps", PLAIN)
     monkeypatch.chdir(tmp_path / "steps")
     answer = ask("--base-python", sys.executable, "--gate", "25")
@@ -404,7 +410,9 @@ ON_ONE = "import os, sys\nos.sched_setaffinity(0, [int(sys.argv[1])])\nfrom benc
 def test_one_processor_is_enough(plain: Path) -> None:
     words = [sys.executable, "-c", ON_ONE, str(max(os.sched_getaffinity(0)))]
     words += ["speed", "check", "--base", "main", "--gate", "25"]
-    done = subprocess.run(words, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        words, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "1 cases in" in done.stdout
 
