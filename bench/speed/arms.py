@@ -214,7 +214,8 @@ class Arm:
         reply = self._receive(seconds)
         if reply.get("event") == "end":
             self._ended = True
-            raise CaseEnded(reply["outcome"], reply["reason"])
+            # Said here: on its way out the exception passes the other arm's case first.
+            raise CaseEnded(reply["outcome"], reply["reason"], self.code.label)
         return reply
 
     def _leave(self, seconds: float) -> dict[str, Any]:

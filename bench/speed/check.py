@@ -122,7 +122,8 @@ class Check:
         self._arms: dict[str, Arm] = {}
         self._collected: dict[str, Collected] = {}
         self._start = time.monotonic()
-        self._values = Path(tempfile.mkdtemp(prefix="bench-speed-values."))
+        # Only where it is needed: what kills a check leaves it behind.
+        self._values = Path(tempfile.mkdtemp(prefix="bench-speed-values.")) if options.rounding else None
 
     def run(self) -> CheckResult:
         """Make the check.
@@ -138,12 +139,13 @@ class Check:
             self._open()
             rows, gone = self._rows()
             live = [row for row in rows if row.verdict is None]
-            if rows and not live:
+            if rows and not live and not gone:
                 raise NotComparable(f"base can run none of the {len(rows)} cases: {rows[0].reason}")
             every = max(1, round(len(live) / max(1, round(len(live) / CASES_PER_SENTINEL))))
             sentinels = [Row(row.case) for row in live[every // 2 :: every]]
             self._measure(live, sentinels)
-            if not any(row.pairs for row in rows) and all(row.verdict is not Verdict.SKIPPED for row in rows):
+            if not gone and all(row.verdict is Verdict.NEW for row in rows):
+                # Of a case that is broken or took too long, its verdict says enough.
                 raise NotComparable(f"nothing could be compared: {rows[0].case}: {rows[0].reason}")
             self._confirm([row for row in live if row.verdict is None and self._alarm(row)], "head")
             self._confirm([row for row in sentinels if row.verdict is None and self._alarm(row)], "twin")
@@ -151,7 +153,8 @@ class Check:
                 self._count([row for row in live if row.pairs])
         finally:
             self._close()
-            shutil.rmtree(self._values, ignore_errors=True)
+            if self._values is not None:
+                shutil.rmtree(self._values, ignore_errors=True)
         deviation = statistics.noise([change for row in sentinels for change in row.changes])
         for row in itertools.chain(live, sentinels):
             self._judge(row, deviation, len(live))
@@ -228,7 +231,7 @@ class Check:
                 self._pair(row, "head", number)
             for twin in twins:
                 self._pair(twin, "twin", number)
-            if number == 0:
+            if number == 0 and rows:
                 self._isolated()
 
     def _suspicious(self, row: Row) -> bool:
@@ -248,7 +251,7 @@ class Check:
             return
         how = How(
             facts=number == 0,
-            values=self._values if self._options.rounding and against == "head" else None,
+            values=self._values if against == "head" else None,
             most_seconds=self._options.budget * PAIR_SHARE,
             patience=max(60.0, self._options.budget * PAIR_SHARE),
             slowdown=self._options.slowdown if against == "head" else 0.0,
@@ -404,12 +407,18 @@ class Check:
 
 def exit_code(result: CheckResult) -> int:
     """Return what a check exits with: 5 above 1 above 4 above 3 above 0."""
-    if any(row.verdict in (Verdict.REGRESSION, Verdict.IMPROVEMENT, Verdict.CHANGED_MATH) for row in result.sentinels):
+    if differs_from_itself(result):
         return 5
     codes = {row.verdict.exit_code for row in result.cases}
     if refusal(result) is not None:
         codes.add(3)
     return next((code for code in (1, 4, 3) if code in codes), 0)
+
+
+def differs_from_itself(result: CheckResult) -> bool:
+    """Whether base was called slower, faster or another than itself: then no verdict can be trusted."""
+    wrong = (Verdict.REGRESSION, Verdict.IMPROVEMENT, Verdict.CHANGED_MATH)
+    return any(row.verdict in wrong for row in result.sentinels)
 
 
 def refusal(result: CheckResult) -> float | None:

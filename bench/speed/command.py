@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import json
+import math
 import os
 import shlex
 import subprocess
@@ -67,13 +68,26 @@ def _options(asked: argparse.Namespace) -> Options:
         raise UsageError("nothing to compare with: give --base REF, --base-python PATH, or both")
     if not 1 <= asked.gate <= 1000:
         raise UsageError(f"--gate {asked.gate:g}: must be from 1 to 1000 (per cent)")
-    if not asked.budget > 0:
-        raise UsageError(f"--budget {asked.budget:g}: must be above 0 (seconds)")
+    if not 0 < asked.budget < math.inf:
+        raise UsageError(f"--budget {asked.budget:g}: must be above 0 and finite (seconds)")
     if not 0 <= asked.rounding < 1:
         raise UsageError(f"--rounding {asked.rounding:g}: must be at least 0 and below 1")
+    for name in ("json", "markdown", "history"):
+        _writable(name, getattr(asked, name))
     if asked.instructions:
         require_callgrind()
     return Options(asked.gate / 100, asked.budget, asked.rounding, asked.instructions, _command(asked))
+
+
+def _writable(name: str, path: Path | None) -> None:
+    """Refuse a file that cannot be written before anything is measured, not after it."""
+    if path is None:
+        return
+    folder = path.absolute().parent
+    if not folder.is_dir():
+        raise UsageError(f"--{name} {path}: cannot be written (there is no folder {folder})")
+    if path.is_dir() or not os.access(path if path.exists() else folder, os.W_OK):
+        raise UsageError(f"--{name} {path}: cannot be written")
 
 
 def _command(asked: argparse.Namespace) -> str:

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from bench.speed.check import exit_code, refusal, short
+from bench.speed.check import differs_from_itself, refusal, short
 from bench.speed.result import CaseResult, CheckResult, Pair, Verdict
 
 HEADER = ("case", "base µs", "head µs", "change", "pairs", "confirmed", "median", "p95", "verdict", "")
@@ -75,7 +75,7 @@ def summary(result: CheckResult) -> list[str]:
     worst = [case.case for case in result.cases if case.verdict.exit_code]
     if worst and result.command:
         lines.append(f"again, this case alone: {result.command} -k '{_keyword(worst[0])}'")
-    if exit_code(result) == 5:
+    if differs_from_itself(result):
         lines.append("the check failed its own check: base differed from itself, so no verdict above can be trusted")
     return lines
 

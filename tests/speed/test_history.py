@@ -4,9 +4,9 @@ import dataclasses
 import errno
 import getpass
 import json
-import platform
 import math
 import os
+import platform
 import re
 import socket
 import subprocess
