@@ -9,9 +9,9 @@ import torch
 
 
 @pytest.fixture(autouse=True)
-def _no_denormals() -> Iterator[None]:
-    """Flush denormal numbers to zero, as training does: they would slow a step down the more often it is called."""
-    torch.set_flush_denormal(True)
+def _no_denormals(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Flush denormal numbers to zero in cases, as training does: they would slow a step the more often it is called."""
+    torch.set_flush_denormal("benchmark" in request.fixturenames)
     yield
     torch.set_flush_denormal(False)
 

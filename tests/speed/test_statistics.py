@@ -29,11 +29,6 @@ CHANGES = st.floats(-0.2, 0.2).filter(lambda change: change != 0)
 GATES = st.floats(0.01, 0.3)
 
 
-@pytest.fixture(autouse=True)
-def _no_denormals() -> None:
-    """Unlike beside this: hypothesis wants numbers as they are, and no step is timed here."""
-
-
 def logs(*percents: float) -> list[float]:
     return [math.log1p(percent / 100) for percent in percents]
 
