@@ -85,19 +85,3 @@ def test_the_commit_of_a_checkout(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     for error in (FileNotFoundError("git"), subprocess.CalledProcessError(128, "git")):
         run_says(monkeypatch, error)
         assert module._commit() is None
-
-
-def test_the_name_of_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Path, "read_text", lambda self: "processor\t: 0\nmodel name\t: Fast One 3000 \nflags: x\n")
-    assert module._cpu_name() == "Fast One 3000"
-    monkeypatch.setattr(Path, "read_text", lambda self: "nothing\n")
-    monkeypatch.setattr(module.platform, "processor", lambda: "")
-    monkeypatch.setattr(module.platform, "machine", lambda: "arm64")
-    assert module._cpu_name() == "arm64"
-
-    def missing(self: Path) -> str:
-        raise FileNotFoundError
-
-    monkeypatch.setattr(Path, "read_text", missing)
-    monkeypatch.setattr(module.platform, "processor", lambda: "arm")
-    assert module._cpu_name() == "arm"
