@@ -128,15 +128,13 @@ class Arm:
         twins: tuple[int, ...] = ()
         if with_twin:
             self._twin_line, twins = _channel()
-        # What the user has there comes after the arm's own.
-        path = os.pathsep.join([*map(str, code.paths), *filter(None, [os.environ.get("PYTHONPATH")])])
         settings = json.dumps({"channel": theirs, "twin": twins, "processor": processor})
         try:
             with layout.fixed() if fixed_layout else contextlib.nullcontext():
                 self._process = subprocess.Popen(
                     [*prefix, code.python, str(ARM), settings, "--rootdir", str(code.root), *code.arguments],
                     cwd=code.root,
-                    env=_untraced() | ENVIRONMENT | {"PYTHONPATH": path},
+                    env=_untraced() | ENVIRONMENT | {"PYTHONPATH": import_path(code.paths)},
                     stdin=subprocess.DEVNULL,
                     stdout=self._log,
                     stderr=self._log,
@@ -190,8 +188,7 @@ class Arm:
         self._send(op="case", id=name, fork=fork)
         reply = self._receive(seconds)
         if reply["event"] != "ready":
-            self._ended = True
-            raise CaseEnded(reply["outcome"], reply["reason"])
+            raise self._over(reply)
         try:
             yield Case(self, seconds)
         except CaseEnded:
@@ -206,17 +203,20 @@ class Arm:
             raise
         ended = self._leave(seconds)
         if ended["outcome"] != "passed":
-            raise CaseEnded(ended["outcome"], ended["reason"])
+            raise self._over(ended)
 
     def ask(self, seconds: float, **request: Any) -> dict[str, Any]:
         """Send a request about the running case and return the reply."""
         self._send(**request)
         reply = self._receive(seconds)
         if reply.get("event") == "end":
-            self._ended = True
-            # Said here: on its way out the exception passes the other arm's case first.
-            raise CaseEnded(reply["outcome"], reply["reason"], self.code.label)
+            raise self._over(reply)
         return reply
+
+    def _over(self, reply: dict[str, Any]) -> CaseEnded:
+        """Return how a case ended, and in which arm: on its way out the exception may pass the other arm's case."""
+        self._ended = True
+        return CaseEnded(reply["outcome"], reply["reason"], self.code.label)
 
     def _leave(self, seconds: float) -> dict[str, Any]:
         """Let the running case end; return how it did."""
@@ -318,6 +318,11 @@ class Line:
         """Hang up."""
         self.end_requests()
         os.close(self._replies)
+
+
+def import_path(first: Sequence[Path]) -> str:
+    """Return PYTHONPATH with some folders first; what the user has there comes after them."""
+    return os.pathsep.join([*map(str, first), *filter(None, [os.environ.get("PYTHONPATH")])])
 
 
 def _untraced() -> dict[str, str]:

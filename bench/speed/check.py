@@ -17,7 +17,7 @@ from bench.speed import layout, statistics
 from bench.speed.arms import Arm, ArmFailed, CaseEnded, Code, Collected
 from bench.speed.history import fingerprint
 from bench.speed.instructions import count_instructions
-from bench.speed.pairs import How, TooSlow, case_of, measure_pair
+from bench.speed.pairs import How, TooSlow, measure_pair
 from bench.speed.pressure import Pressure
 from bench.speed.result import CaseResult, CheckResult, Facts, Pair, Side, Verdict
 from bench.speed.sources import Source, check_isolation
@@ -157,7 +157,7 @@ class Check:
                 shutil.rmtree(self._values, ignore_errors=True)
         deviation = statistics.noise([change for row in sentinels for change in row.changes])
         for row in itertools.chain(live, sentinels):
-            self._judge(row, deviation, len(live))
+            self._judge(row)
         head = self._collected["head"]
         result = CheckResult(
             time=when,
@@ -282,7 +282,7 @@ class Check:
             row.end(Verdict.BROKEN, f"head cannot run it: {ended.reason}")
         else:
             try:
-                with case_of(self._arms["head"], row.case, how) as alone:
+                with self._arms["head"].case(row.case, how.fork, how.patience) as alone:
                     alone.call()
             except CaseEnded as both:
                 row.end(Verdict.BROKEN, f"neither arm can run it: {both.reason}")
@@ -299,7 +299,7 @@ class Check:
         if (base.digest, base.state_bytes, base.peak_bytes) == (head.digest, head.state_bytes, head.peak_bytes):
             return
         if against == "head":
-            with case_of(self._arms["twin"], row.case, how) as again:
+            with self._arms["twin"].case(row.case, how.fork, how.patience) as again:
                 again.call()
                 repeated = again.facts(None)
             if repeated.digest != base.digest:
@@ -358,7 +358,7 @@ class Check:
         except CaseEnded as ended:
             row.end(Verdict.INCONCLUSIVE, f"an alarm that could not be confirmed: {ended.arm}: {ended.reason}")
 
-    def _judge(self, row: Row, deviation: float | None, cases: int) -> None:
+    def _judge(self, row: Row) -> None:
         """Give a row that was measured in full its verdict."""
         if row.verdict is not None:
             return

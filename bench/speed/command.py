@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from bench.errors import UsageError
-from bench.speed.arms import Arm, Code
+from bench.speed.arms import Arm, Code, import_path
 from bench.speed.case_files import case_files
 from bench.speed.check import Check, Options, Subject, progress
 from bench.speed.export import write_benchmark_json
@@ -23,7 +23,6 @@ from bench.speed.sources import BaseTree, Source, base_tree, project, working_tr
 from bench.speed.table import markdown, print_check
 from bench.speed.worktrees import clean_environment
 
-DEFAULT_HISTORY = ".bench-speed.jsonl"
 #: What an interpreter needs besides the project.
 _NEEDED = ("pytest", "pytest_benchmark")
 
@@ -48,7 +47,7 @@ def speed_check(asked: argparse.Namespace) -> int:
         say = stack.enter_context(progress())
         result = Check(subject, options, say).run()
     print_check(result)
-    return _store(result, asked, root)
+    return _store(result, asked)
 
 
 def speed_run(asked: argparse.Namespace) -> int:
@@ -57,8 +56,8 @@ def speed_run(asked: argparse.Namespace) -> int:
     source = working_tree(root, asked.cases)
     words = [sys.executable, "-m", "pytest", "--benchmark-enable", "--benchmark-only", "-p", "no:cacheprovider"]
     words += [*case_files(root, source.cases), *_selection(asked), *asked.arguments]
-    path = os.pathsep.join([*map(str, source.paths), *filter(None, [os.environ.get("PYTHONPATH")])])
-    code = subprocess.run(words, cwd=root, env=clean_environment() | {"PYTHONPATH": path}, check=False).returncode
+    environment = clean_environment() | {"PYTHONPATH": import_path(source.paths)}
+    code = subprocess.run(words, cwd=root, env=environment, check=False).returncode
     # pytest's 5 is that nothing was collected, its 4 that it does not understand a word.
     return {0: 0, 1: 1, 2: 130}.get(code, 2)
 
@@ -204,9 +203,9 @@ def _interpreter(path: str | None) -> str:
     return path if os.sep not in path else str(Path(path).absolute())
 
 
-def _store(result: CheckResult, asked: argparse.Namespace, root: Path) -> int:
+def _store(result: CheckResult, asked: argparse.Namespace) -> int:
     if asked.history:
-        append(Path(asked.history), result)
+        append(asked.history, result)
     if asked.json is not None:
         write_benchmark_json(result, asked.json)
     if asked.markdown is not None:

@@ -80,19 +80,32 @@ def fingerprint_id(fingerprint: dict[str, Any]) -> str:
 
 
 def append(path: Path, result: CheckResult) -> None:
-    """Put a check at the end of a history file, whole or not at all, and flush it to disk.
+    """Put a check at the end of a history file, as `append_line` does.
+
+    Args:
+        path: The file.
+        result: The check.
+
+    Raises:
+        UsageError: As `append_line`.
+    """
+    append_line(path, result.to_line())
+
+
+def append_line(path: Path, text: str) -> None:
+    """Put a line at the end of a file, whole or not at all, and flush it to disk.
 
     Writers wait for one another. A last line that a kill or a full disk cut off stays where it is, on a line of its
     own, and `read` names it: it may be a whole check whose line feed an editor dropped.
 
     Args:
         path: The file; made where it is not there. Its folder must exist.
-        result: The check.
+        text: The line, without its end.
 
     Raises:
         UsageError: The file cannot be written; it then holds what it held before.
     """
-    line = f"{result.to_line()}\n".encode()
+    line = f"{text}\n".encode()
     try:
         with _opened(path) as (descriptor, alone):
             size = os.lseek(descriptor, 0, os.SEEK_END)

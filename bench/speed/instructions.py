@@ -11,13 +11,12 @@ from pathlib import Path
 
 from bench.errors import UsageError
 from bench.speed.arms import Arm, CaseEnded, Code
+from bench.speed.pairs import WARM_CALLS
 
 #: Under callgrind everything takes some fifty times as long.
 PATIENCE = 600.0
 #: Calls counted.
 CALLS = 3
-#: Calls before, for what is built lazily.
-WARM_CALLS = 5
 _TOTAL = re.compile(r"^(?:totals|summary): (\d+)", re.MULTILINE)
 
 

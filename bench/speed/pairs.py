@@ -1,7 +1,5 @@
 """One pair: two processes that take turns on one case, visited equally often, in the order A B B A."""
 
-import contextlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.errors import BenchError
-from bench.speed.arms import Arm, Case, CaseEnded
+from bench.speed.arms import Arm, Case
 from bench.speed.result import Facts, Pair
 from bench.speed.statistics import pair_change
 
@@ -76,7 +74,7 @@ def measure_pair(base: Arm, head: Arm, case: str, how: How) -> Measured:
         TooSlow: A pair would take longer than it may.
         ArmFailed: An arm is dead; both have to be started again.
     """
-    with case_of(base, case, how) as a, case_of(head, case, how) as b:
+    with base.case(case, how.fork, how.patience) as a, head.case(case, how.fork, how.patience) as b:
         seconds = max(a.call(), b.call())
         _affordable(seconds, how)
         facts: list[Facts | None] = [None, None]
@@ -88,17 +86,6 @@ def measure_pair(base: Arm, head: Arm, case: str, how: How) -> Measured:
                 a.call()
                 b.call()
         return Measured(_take_turns(a, b, how), facts[0], facts[1])
-
-
-@contextlib.contextmanager
-def case_of(arm: Arm, case: str, how: How) -> Iterator[Case]:
-    """Run a case in an arm, and say which arm it was where it ends early."""
-    try:
-        with arm.case(case, how.fork, how.patience) as running:
-            yield running
-    except CaseEnded as ended:
-        ended.arm = ended.arm or arm.code.label
-        raise
 
 
 def blocks_of(ns: float) -> tuple[int, int]:

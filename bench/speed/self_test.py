@@ -20,9 +20,9 @@ from typing import Any
 from bench.errors import UsageError
 from bench.speed.check import Check, Options, Subject, progress
 from bench.speed.command import code_of
-from bench.speed.history import fingerprint_id
-from bench.speed.result import CheckResult, Verdict
-from bench.speed.self_test_table import summary_markdown
+from bench.speed.history import append_line, fingerprint_id
+from bench.speed.result import CheckResult
+from bench.speed.self_test_table import alarms, summary_markdown
 from bench.speed.sources import Source, base_tree, project, working_tree
 
 #: Fractions by which cases are slowed.
@@ -64,8 +64,7 @@ def self_test(asked: argparse.Namespace) -> int:
             store.write("self-test.md", text)
             store.write("environment.json", json.dumps(_environment(), indent=1, sort_keys=True) + "\n")
     checks = [r for r in store.records if r["load"] == load and r["kind"] == "identical"]
-    alarms = sum(row["verdict"] == Verdict.REGRESSION for check in checks for row in check["cases"])
-    return 0 if alarms <= max(1, len(checks) / _CHECKS_PER_ALARM) else 5
+    return 0 if sum(map(alarms, checks)) <= max(1, len(checks) / _CHECKS_PER_ALARM) else 5
 
 
 class Store:
@@ -91,23 +90,20 @@ class Store:
     def add(self, record: Record) -> None:
         """Keep a record."""
         self.records.append(record)
-        self.write(FILE, json.dumps(record, separators=(",", ":")) + "\n", "a")
+        append_line(self._folder / FILE, json.dumps(record, separators=(",", ":")))
 
     def count(self, load: str, kind: str, level: float) -> int:
         """Return how many cases (of plain runs: runs) were measured so."""
         return sum((r["load"], r["kind"], r["level"]) == (load, kind, level) for r in self.records)
 
-    def write(self, name: str, text: str, mode: str = "w") -> None:
+    def write(self, name: str, text: str) -> None:
         """Write a file of the folder.
 
         Raises:
             UsageError: It cannot be written.
         """
         try:
-            with (self._folder / name).open(mode, encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
+            (self._folder / name).write_text(text, encoding="utf-8")
         except OSError as error:
             raise UsageError(f"--out {self._folder}: cannot be written ({error.strerror})") from None
 

@@ -65,13 +65,11 @@ def decide(changes: Sequence[float], gate: float) -> Step:
         return Step.PASS
     if len(signed) < PAIRS:
         return Step.ANOTHER
-    if sorted(signed)[1] <= math.log1p(gate):
-        return Step.PASS
-    return Step.SLOWER if side > 0 else Step.FASTER
+    return alarms(changes, gate)
 
 
 def alarms(changes: Sequence[float], gate: float) -> Step:
-    """Return what three pairs of confirmation say: SLOWER, FASTER or PASS; all beyond 1 %, their median past the gate.
+    """Return what three pairs say: SLOWER or FASTER where all lie beyond 1 % and their median past the gate, else PASS.
 
     Args:
         changes: Three pairs.

@@ -282,6 +282,7 @@ def measured(arm: Arm, name: str) -> Facts:
 def ended(arm: Arm, name: str) -> CaseEnded:
     with pytest.raises(CaseEnded) as caught:
         measured(arm, name)
+    assert caught.value.arm == arm.code.label
     # The arm goes on.
     measured(arm, "test_sum")
     return caught.value

@@ -25,7 +25,7 @@ def judge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Check:
 
 
 def judged(judge: Check, row: Row) -> Row:
-    judge._judge(row, 0.004, 1)
+    judge._judge(row)
     return row
 
 

@@ -166,12 +166,12 @@ def test_a_slowdown_is_that_of_head_by_its_own_time(slowdown: float) -> None:
 
 def test_a_case_that_ends_early_says_in_which_arm() -> None:
     base, head, _ = arms(1_000, 1_000)
-    head.ends = CaseEnded("failed", "no reason")
+    head.ends = CaseEnded("failed", "no reason", "head")
     with pytest.raises(CaseEnded) as caught:
         measure_pair(base, head, "case", How())
     assert caught.value.arm == "head"
     assert base.left
-    base.ends = CaseEnded("failed", "no reason")
+    base.ends = CaseEnded("failed", "no reason", "base")
     with pytest.raises(CaseEnded) as caught:
         measure_pair(base, head, "case", How())
     assert caught.value.arm == "base"
