@@ -33,6 +33,13 @@ ENVIRONMENT = {
     "PYTHONDONTWRITEBYTECODE": "1",
     # Asking whether there is a GPU must not spoil the forks that then use it.
     "PYTORCH_NVML_BASED_CUDA_CHECK": "1",
+    # glibc's allocator: huge pages, so that the luck of which physical pages a process gets decides less; and from the
+    # first call on what it grows to by itself: big blocks are kept for the next call, neither mapped anew nor given
+    # back. Whatever is no glibc takes no notice.
+    "GLIBC_TUNABLES": ":".join(
+        ("glibc.malloc.hugetlb=1", "glibc.malloc.mmap_threshold=33554432", "glibc.malloc.trim_threshold=8589934592")
+    ),
+    "THP_MEM_ALLOC_ENABLE": "1",
 }
 
 

@@ -61,7 +61,7 @@ DEFAULT = frozenset(
             for optimizer in ("sgd", "momentum", "adam", "adamw")
             for implementation in ("forloop", "foreach", "fused")
         ),
-        *("adam-foreach-lenet", "adam-fused-lenet", "momentum-foreach-mlp4m", "adam-fused-mlp4m"),
+        *("adam-foreach-lenet", "adam-fused-lenet", "adam-fused-mlp4m"),
         *("adadelta-foreach-mlp", "adafactor-foreach-mlp", "adagrad-fused-mlp", "adamax-foreach-mlp"),
         *("asgd-foreach-mlp", "nadam-foreach-mlp", "radam-foreach-mlp", "rmsprop-foreach-mlp", "rprop-foreach-mlp"),
         *("lbfgs-default-mlp", "muon-default-mlp", "sparse_adam-default-mlp"),

@@ -40,6 +40,17 @@ def test_an_absolute_folder_gives_absolute_files(root: Path) -> None:
     assert case_files(root, [str(root / "cases")]) == tuple(str(root / file) for file in FOUND)
 
 
+@pytest.mark.parametrize("place", ["through/conftest.py", "through/deep/helpers.py", "through/test_step.py"])
+def test_a_test_may_take_the_fixture_through_others(tmp_path: Path, place: str) -> None:
+    fixtures = "def timer(benchmark):\n    return benchmark\n\ndef warm(timer):\n    return timer\n"
+    test = "def test_step(warm):\n    warm(int)\n"
+    write(tmp_path, {"through/test_step.py": test, "through/test_plain.py": "def test_plain(tmp_path):\n    pass\n"})
+    file = tmp_path / place
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(fixtures + (file.read_text() if file.exists() else ""))
+    assert case_files(tmp_path, ["through"]) == ("through/test_step.py",)
+
+
 @pytest.mark.parametrize("case", ["cases/test_plain.py", "cases/test_step.py::test_step", "missing", "none"])
 def test_what_is_no_folder_with_cases_is_left_for_pytest_to_judge(root: Path, case: str) -> None:
     assert case_files(root, [case]) == (case,)
