@@ -226,6 +226,9 @@ class TrainingConfig:
             evaluated; null for none.
         divergence_factor: A trial is diverged once its training loss is not finite or above this multiple of the
             untrained loss.
+        stack: Whether learning rates and seeds of a cell are trained together in one set of tensors: "auto" (where
+            that is faster and changes no bit; the record says which way each cell went), "off", or at most how many
+            trials, ≥ 2, even where that is slower or rounds otherwise.
     """
 
     remainder: str = "keep"
@@ -234,6 +237,7 @@ class TrainingConfig:
     micro_batch: int | None = field(default=None, metadata=LATER)
     average: float | None = field(default=None, metadata=LATER)
     divergence_factor: float = 100.0
+    stack: Any = field(default="auto", metadata=LATER)
 
 
 @dataclass

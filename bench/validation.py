@@ -30,6 +30,8 @@ DEVICE_NAME = re.compile(r"cpu|mps|cuda(:\d+)?")
 
 #: Exponents of the normal float32 numbers: the learning rates an octave grid may have.
 LR_EXPONENTS = range(-126, 128)
+#: A stack has at least so many trials.
+LEAST_STACK = 2
 #: Seeds are below this: the curves store them as signed 64-bit integers.
 SEED_LIMIT = 2**63
 
@@ -85,7 +87,7 @@ def check_target(task: TaskConfig, facts: TaskFacts) -> tuple[str, float]:
 
 
 def check_training(training: TrainingConfig, batch_size: int) -> None:
-    """Check clipping, micro-batches and averaging."""
+    """Check clipping, micro-batches, averaging and stacking."""
     if training.clip_norm is not None and not (math.isfinite(training.clip_norm) and training.clip_norm > 0):
         raise UsageError(f"training.clip_norm={training.clip_norm}: must be a finite number above 0, or null")
     if training.micro_batch is not None and not 1 <= training.micro_batch <= batch_size:
@@ -94,6 +96,10 @@ def check_training(training: TrainingConfig, batch_size: int) -> None:
         )
     if training.average is not None and not 0 < training.average < 1:
         raise UsageError(f"training.average={training.average}: must be between 0 and 1, or null")
+    stack = training.stack
+    counts = isinstance(stack, int) and not isinstance(stack, bool) and stack >= LEAST_STACK
+    if not counts and stack not in ("auto", "off"):
+        raise UsageError(f"training.stack={stack}: must be auto, off or a number of trials, at least {LEAST_STACK}")
 
 
 def check_schedule(schedule: ScheduleConfig, steps: int | None) -> None:

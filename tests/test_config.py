@@ -228,6 +228,8 @@ REFUSALS: list[tuple[dict[str, Any], str]] = [
     ({"rule__name": "adam_sqrt"}, "rule=adam_sqrt: SGD has no argument 'betas' for it to move"),
     ({"training__remainder": "cary"}, "unknown training.remainder 'cary'; did you mean 'carry'?"),
     ({"training__clip_norm": 0.0}, "training.clip_norm=0.0: must be a finite number above 0, or null"),
+    ({"training__stack": 1}, "training.stack=1: must be auto, off or a number of trials, at least 2"),
+    ({"training__stack": "of"}, "training.stack=of: must be auto, off or a number of trials, at least 2"),
     ({"training__micro_batch": 65}, "training.micro_batch=65: must be from 1 to the batch size (64), or null"),
     ({"training__average": 1.0}, "training.average=1.0: must be between 0 and 1, or null"),
     ({"budget__until": "both"}, "unknown budget.until 'both' (allowed: largest, smallest)"),
@@ -369,7 +371,7 @@ def test_ids_never_change() -> None:
     # Another id for the same configuration would train a finished sweep again.
     assert cell().id == "ca053dc965d757e9"
     assert cell().id == cell_id(RESOLVED, {})
-    assert len(LEAVES) == 72
+    assert len(LEAVES) == 73
 
 
 def test_knobs_count_where_they_are_turned() -> None:

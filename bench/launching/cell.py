@@ -42,6 +42,7 @@ from bench.results.record import (
     Memory,
     Record,
     Speed,
+    Stacking,
     TrialStatus,
     TrialSummary,
 )
@@ -51,9 +52,14 @@ from bench.tasks.registry import TaskSpec
 from bench.tasks.task import Task, load_task
 from bench.training.batches import batches_of
 from bench.training.devices import prepare
-from bench.training.loop import Evaluation, Plan, Trial, train_trial
-from bench.training.seeds import named_seed
+from bench.training.gradients import Gradients
+from bench.training.loop import Evaluation, Plan, Trial
+from bench.training.seeds import Start, named_seed
 from bench.training.stepper import Method, Stepper
+from bench.training.trials import Trials
+
+#: Steps of all trials of a cell from which on its gradients are traced: some .1 s, which gains some 50 µs a step.
+WORTH_TRACING_STEPS = 2000
 
 
 class Result(NamedTuple):
@@ -85,6 +91,7 @@ class Progress:
     audit: list[AuditCheck] = field(default_factory=list)
     speed: Speed | None = None
     memory: Memory | None = None
+    stacking: Stacking | None = None
     implementation: str | None = None
     picture: Picture | None = None
     trials: list[Trial] = field(default_factory=list)
@@ -165,20 +172,22 @@ def _run(
         with progress.timed("speed"):
             measure = config.measure
             progress.speed = measure_speed(
-                _fresh(task, build, cell),
+                _fresh(task, build, cell, loaded.gradients),
                 measure.warmup_steps,
                 measure.windows,
                 measure.window_seconds,
                 concurrent_workers,
             )
+    activations = progress.memory.activation_bytes if progress.memory else 0
+    gradients = loaded.gradients if _worth_tracing(cell) else None
+    trials = Trials(task, build, plan, _starts(cell), activations, gradients)
+    with progress.timed("stacking"):
+        choice = trials.choose(config.training.stack)
+        progress.stacking = Stacking(choice.path, choice.most, choice.exact, choice.reason)
     with progress.timed("training"):
-        for seed in cell.seeds:
-            for lr in cell.lrs:
-                if stop():
-                    return
-                # One seed is enough for a picture.
-                pictured = replace(plan, pictured=seed == cell.seeds[0])
-                progress.trials.append(train_trial(task, build, pictured, lr, seed, *_named_seeds(cell, seed), stop))
+        # One seed is enough for a picture.
+        for trial in trials.train(choice, cell.seeds[0], stop):
+            progress.trials.append(trial)
     # Each trial builds its optimizer from the file as it is then; the task was loaded once.
     _check_optimizer_source(cell)
 
@@ -244,10 +253,11 @@ def audit_cell(cell: Cell) -> list[AuditCheck]:
 
 @dataclass(frozen=True)
 class Loaded:
-    """A task as a worker keeps it, with the audit of its data."""
+    """A task as a worker keeps it, with the audit of its data and what was traced of its gradients."""
 
     task: Task
     audit: list[AuditCheck]
+    gradients: Gradients
 
 
 @functools.lru_cache(maxsize=2)
@@ -263,7 +273,7 @@ def _load(
     declared_sizes: tuple[int, int, int],
 ) -> Loaded:
     loaded = load_task(spec, root, download, torch.device(device), precision, train_examples, seed, sparse)
-    return Loaded(loaded, audit_data(loaded, declared_sizes))
+    return Loaded(loaded, audit_data(loaded, declared_sizes), Gradients(loaded))
 
 
 def _loaded(cell: Cell, device: torch.device) -> Loaded:
@@ -282,6 +292,11 @@ def _loaded(cell: Cell, device: torch.device) -> Loaded:
     )
 
 
+def load_cell_task(cell: Cell, device: torch.device) -> Task:
+    """Return the cell's task on a device, as it is trained."""
+    return _loaded(cell, device).task
+
+
 def _subject(cell: Cell, task: Task) -> Subject:
     moves = moves_at_zero(cell.optimizer.target, all_arguments(cell.optimizer))
     return Subject(task, optimizer_builder(cell), trial_plan(cell), cell.lrs[len(cell.lrs) // 2], moves)
@@ -294,7 +309,21 @@ def _named_seeds(cell: Cell, seed: int) -> tuple[int, int, int]:
     return named_seed("init", init), named_seed("order", order), named_seed("noise", noise)
 
 
-def _fresh(task: Task, build: Callable[[list[Tensor], float], torch.optim.Optimizer], cell: Cell) -> Stepper:
+def _starts(cell: Cell) -> list[Start]:
+    return [Start(lr, seed, *_named_seeds(cell, seed)) for lr in cell.lrs for seed in cell.seeds]
+
+
+def _worth_tracing(cell: Cell) -> bool:
+    """Tell whether a cell takes so many steps that what tracing gains is more than it costs."""
+    return cell.steps is None or cell.steps * len(cell.lrs) * len(cell.seeds) >= WORTH_TRACING_STEPS
+
+
+def _fresh(
+    task: Task,
+    build: Callable[[list[Tensor], float], torch.optim.Optimizer],
+    cell: Cell,
+    gradients: Gradients | None = None,
+) -> Stepper:
     """Return a fresh single trial to measure on.
 
     Its learning rate is the smallest of the grid, so that it stays finite however many steps are taken.
@@ -305,7 +334,7 @@ def _fresh(task: Task, build: Callable[[list[Tensor], float], torch.optim.Optimi
     batches = batches_of(task, cell.batch_size, training.remainder, training.reshuffle, order_seed, noise_seed)
     # What is measured is a step at the batch size of the cell, so no schedule moves it.
     method = replace(trial_plan(cell).method, factor=None, phases=None)
-    return Stepper(task, parameters, build(parameters, cell.lrs[0]), batches, method)
+    return Stepper(task, parameters, build(parameters, cell.lrs[0]), batches, method, gradients)
 
 
 def _watch(task: Task, build: Callable[[list[Tensor], float], torch.optim.Optimizer], cell: Cell) -> str:
@@ -325,8 +354,10 @@ def _record(
     trace: str | None,
     started: str,
 ) -> Result:
-    curves = curve_table(progress.trials)
+    order = {seed: number for number, seed in enumerate(cell.seeds)}
+    progress.trials.sort(key=lambda trial: (order[trial.seed], cell.lrs.index(trial.lr)))
     trials = [_summary(trial, cell) for trial in progress.trials]
+    curves = curve_table(progress.trials)
     record = Record(
         schema=SCHEMA_VERSION,
         cell=cell.id,
@@ -348,6 +379,7 @@ def _record(
         started=started,
         command=cell.command,
         seconds={part: round(value, 6) for part, value in progress.seconds.items()},
+        stacking=progress.stacking,
     )
     return Result(record, curves, _snapshots(progress))
 

@@ -65,5 +65,10 @@ WHOLE = frozenset(
         "test_examples",
         "gradient_evaluations",
         "gradient_evaluations_to_target",
+        "data_ms_n",
+        "forward_ms_n",
+        "backward_ms_n",
+        "control_ms_n",
+        "stacked_trials",
     }
 )

@@ -159,6 +159,14 @@ class Speed:
         warmup_steps: Steps taken before the first clock.
         steps_per_window: Training steps in each window.
         concurrent_workers: Worker processes that were training on this machine meanwhile, this one included.
+        first_step_ms: Milliseconds of the very first step, which builds what is built lazily; not in any other number.
+        data_ms: Milliseconds of getting a batch.
+        forward_ms: Milliseconds of the loss of a batch.
+        backward_ms: Milliseconds of its gradient, beyond the loss.
+        control_ms: Milliseconds of work that is the same in every cell, measured in between.
+        drift: Fraction by which the control was slower in the later half of the windows than in the earlier; None of
+            fewer than four windows. The last six are None in records before 0.3, parts of a step also where the
+            optimizer calls for the loss itself.
     """
 
     examples_per_second: Interval
@@ -167,6 +175,12 @@ class Speed:
     warmup_steps: int
     steps_per_window: int
     concurrent_workers: int
+    first_step_ms: float | None = None
+    data_ms: Interval | None = None
+    forward_ms: Interval | None = None
+    backward_ms: Interval | None = None
+    control_ms: Interval | None = None
+    drift: float | None = None
 
 
 @dataclass(frozen=True)
@@ -195,6 +209,24 @@ class Memory:
 
 
 @dataclass(frozen=True)
+class Stacking:
+    """How the trials of a cell were trained.
+
+    Attributes:
+        path: "native" (stacked, by layers of the model's own), "vmap" (stacked, by torch.func) or "one by one".
+        trials: Trials of the largest stack; 1 where they were trained one by one.
+        exact: Whether a rehearsal found every bit of a trial to be what it is alone. Where false, trials of other
+            learning rates and seeds in the cell changed the rounding of this one.
+        reason: Why they were not stacked; None where they were.
+    """
+
+    path: str
+    trials: int
+    exact: bool
+    reason: str | None
+
+
+@dataclass(frozen=True)
 class Record:
     """Everything a cell leaves behind, but for its curves.
 
@@ -218,7 +250,9 @@ class Record:
         repeatable: False where a wall-clock budget decides how many steps are taken.
         started: UTC time of the start, ISO 8601.
         command: The command line that launched the sweep; empty where there was none.
-        seconds: Wall-clock seconds the cell took, by part ("data", "audit", "memory", "speed", "training").
+        seconds: Wall-clock seconds the cell took, by part ("data", "audit", "memory", "speed", "stacking",
+            "training").
+        stacking: How the trials were trained; None if the cell did not get there, and in records before 0.3.
     """
 
     schema: int
@@ -240,6 +274,7 @@ class Record:
     started: str = ""
     command: str = ""
     seconds: dict[str, float] = field(default_factory=dict)
+    stacking: Stacking | None = None
 
     def to_json(self) -> str:
         """Serialise with sorted keys; numbers that are not finite become null."""

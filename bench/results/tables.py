@@ -14,6 +14,9 @@ from bench.results.record import Interval, Record
 CELL_KEYS = ("sweep", "cell", "task", "model", "optimizer", "batch_size", "device", "precision")
 TRIAL_KEYS = (*CELL_KEYS, "lr", "seed")
 
+#: Parts of a step, beside `optimizer_step_ms`, and the control that was measured in between.
+STEP_PARTS = ("data_ms", "forward_ms", "backward_ms", "control_ms")
+
 METRICS = ("train_loss", "train_accuracy", "val_loss", "val_accuracy", "test_loss", "test_accuracy")
 
 CELL_COLUMNS = (
@@ -49,6 +52,11 @@ CELL_COLUMNS = (
     "reason",
     "digest",
     "test_examples",
+    *(f"{name}{end}" for name in STEP_PARTS for end in ("", "_lo", "_hi", "_n")),
+    "first_step_ms",
+    "drift",
+    "stacking",
+    "stacked_trials",
 )
 
 TRIAL_COLUMNS = (
@@ -162,6 +170,8 @@ def _cell_row(record: Record) -> dict[str, Any]:
     row |= _interval("examples_per_second", speed.examples_per_second if speed else None)
     row |= _interval("step_ms", speed.step_ms if speed else None)
     row |= _interval("optimizer_step_ms", speed.optimizer_step_ms if speed else None)
+    for name in STEP_PARTS:
+        row |= _interval(name, getattr(speed, name) if speed else None)
     row |= {
         name: getattr(memory, name) if memory else None
         for name in (
@@ -187,6 +197,10 @@ def _cell_row(record: Record) -> dict[str, Any]:
         "reason": record.reason,
         "digest": record.digest,
         "test_examples": record.environment.get("test_examples"),
+        "first_step_ms": speed.first_step_ms if speed else None,
+        "drift": speed.drift if speed else None,
+        "stacking": record.stacking.path if record.stacking else None,
+        "stacked_trials": record.stacking.trials if record.stacking else None,
     }
 
 

@@ -10,11 +10,10 @@ import math
 from collections.abc import Callable, Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from bench.tasks.batch_norm import batch_norm, training_batch_norm
 from bench.tasks.image_knobs import BatchNormKnobs
+from bench.tasks.layers import Layers, layered
 from bench.tasks.problem import Model
 
 Shape = tuple[int, int, int]
@@ -30,11 +29,11 @@ def logreg(shape: Shape, classes: int) -> Model:
     def initialise(generator: Generator) -> list[Tensor]:
         return [torch.zeros(classes, pixels), torch.zeros(classes)]
 
-    def forward(parameters: Sequence[Tensor], inputs: Tensor) -> Tensor:
+    def run(layers: Layers, parameters: Sequence[Tensor], inputs: Tensor) -> Tensor:
         weight, bias = parameters
-        return F.linear(inputs.flatten(1), weight, bias)
+        return layers.linear(layers.pixels(inputs), weight, bias)
 
-    return Model("logreg", initialise, forward, uniform_at_start=True)
+    return layered("logreg", initialise, run, uniform_at_start=True)
 
 
 def mlp(shape: Shape, classes: int, hidden: int = 128) -> Model:
@@ -44,11 +43,11 @@ def mlp(shape: Shape, classes: int, hidden: int = 128) -> Model:
     def initialise(generator: Generator) -> list[Tensor]:
         return [*linear(pixels, hidden, generator), *linear(hidden, classes, generator)]
 
-    def forward(parameters: Sequence[Tensor], inputs: Tensor) -> Tensor:
+    def run(layers: Layers, parameters: Sequence[Tensor], inputs: Tensor) -> Tensor:
         weight1, bias1, weight2, bias2 = parameters
-        return F.linear(F.linear(inputs.flatten(1), weight1, bias1).relu(), weight2, bias2)
+        return layers.linear(layers.linear(layers.pixels(inputs), weight1, bias1).relu(), weight2, bias2)
 
-    return Model("mlp", initialise, forward)
+    return layered("mlp", initialise, run)
 
 
 def lenet5(shape: Shape, classes: int) -> Model:
@@ -68,15 +67,15 @@ def lenet5(shape: Shape, classes: int) -> Model:
             *linear(84, classes, generator),
         ]
 
-    def forward(parameters: Sequence[Tensor], inputs: Tensor) -> Tensor:
+    def run(layers: Layers, parameters: Sequence[Tensor], inputs: Tensor) -> Tensor:
         w1, b1, w2, b2, w3, b3, w4, b4, w5, b5 = parameters
         # ReLU and max-pooling commute exactly; pooling first leaves ReLU a quarter of the work.
-        features = F.max_pool2d(F.conv2d(inputs, w1, b1, padding=2), 2).relu()
-        features = F.max_pool2d(F.conv2d(features, w2, b2), 2).relu()
-        hidden = F.linear(features.flatten(1), w3, b3).relu()
-        return F.linear(F.linear(hidden, w4, b4).relu(), w5, b5)
+        features = layers.pool(layers.convolve(inputs, w1, b1, 2), 2, False).relu()
+        features = layers.pool(layers.convolve(features, w2, b2, 0), 2, False).relu()
+        hidden = layers.linear(layers.features(features), w3, b3).relu()
+        return layers.linear(layers.linear(hidden, w4, b4).relu(), w5, b5)
 
-    return Model("lenet5", initialise, forward)
+    return layered("lenet5", initialise, run)
 
 
 def mlp_deepobs(shape: Shape, classes: int) -> Model:
@@ -92,13 +91,13 @@ def mlp_deepobs(shape: Shape, classes: int) -> Model:
             parameters += [truncated_normal((outputs, inputs), 0.03, generator), torch.zeros(outputs)]
         return parameters
 
-    def forward(parameters: Sequence[Tensor], inputs: Tensor) -> Tensor:
+    def run(layers: Layers, parameters: Sequence[Tensor], inputs: Tensor) -> Tensor:
         w1, b1, w2, b2, w3, b3, w4, b4 = parameters
-        hidden = F.linear(inputs.flatten(1), w1, b1).relu()
-        hidden = F.linear(F.linear(hidden, w2, b2).relu(), w3, b3).relu()
-        return F.linear(hidden, w4, b4)
+        hidden = layers.linear(layers.pixels(inputs), w1, b1).relu()
+        hidden = layers.linear(layers.linear(hidden, w2, b2).relu(), w3, b3).relu()
+        return layers.linear(hidden, w4, b4)
 
-    return Model("mlp_deepobs", initialise, forward)
+    return layered("mlp_deepobs", initialise, run)
 
 
 def two_c_two_d(shape: Shape, classes: int) -> Model:
@@ -113,7 +112,7 @@ def two_c_two_d(shape: Shape, classes: int) -> Model:
             parameters += [truncated_normal(weight, 0.05, generator), torch.full(weight[:1], 0.05)]
         return parameters
 
-    return Model("2c2d", initialise, _conv_forward)
+    return layered("2c2d", initialise, _run_convolutions)
 
 
 def simple_cnn(shape: Shape, classes: int) -> Model:
@@ -133,7 +132,7 @@ def simple_cnn(shape: Shape, classes: int) -> Model:
             *linear(hidden, classes, generator),
         ]
 
-    return Model("simple_cnn", initialise, _conv_forward)
+    return layered("simple_cnn", initialise, _run_convolutions)
 
 
 def _conv_shapes(shape: Shape, classes: int) -> list[tuple[int, ...]]:
@@ -143,12 +142,12 @@ def _conv_shapes(shape: Shape, classes: int) -> list[tuple[int, ...]]:
     return [(32, channels, 5, 5), (64, 32, 5, 5), (1024, flat), (classes, 1024)]
 
 
-def _conv_forward(parameters: Sequence[Tensor], inputs: Tensor) -> Tensor:
+def _run_convolutions(layers: Layers, parameters: Sequence[Tensor], inputs: Tensor) -> Tensor:
     w1, b1, w2, b2, w3, b3, w4, b4 = parameters
     # Both pad as TensorFlow's SAME does, so an odd edge is pooled too. ReLU after pooling: see lenet5.
-    features = F.max_pool2d(F.conv2d(inputs, w1, b1, padding=2), 2, ceil_mode=True).relu()
-    features = F.max_pool2d(F.conv2d(features, w2, b2, padding=2), 2, ceil_mode=True).relu()
-    return F.linear(F.linear(features.flatten(1), w3, b3).relu(), w4, b4)
+    features = layers.pool(layers.convolve(inputs, w1, b1, 2), 2, True).relu()
+    features = layers.pool(layers.convolve(features, w2, b2, 2), 2, True).relu()
+    return layers.linear(layers.linear(layers.features(features), w3, b3).relu(), w4, b4)
 
 
 def f1(shape: Shape, classes: int, knobs: BatchNormKnobs | None = None) -> Model:
@@ -174,22 +173,22 @@ def f1(shape: Shape, classes: int, knobs: BatchNormKnobs | None = None) -> Model
     def buffers() -> list[Tensor]:
         return [statistic for _ in range(F1_LAYERS) for statistic in (torch.zeros(F1_WIDTH), torch.ones(F1_WIDTH))]
 
-    def run(weights: Sequence[Tensor], inputs: Tensor, normalise: Callable[..., Tensor]) -> Tensor:
-        *layers, weight, bias = weights[: 4 * F1_LAYERS + 2]
+    def through(layers: Layers, weights: Sequence[Tensor], inputs: Tensor, normalise: Callable[..., Tensor]) -> Tensor:
+        *hidden_layers, weight, bias = weights[: 4 * F1_LAYERS + 2]
         statistics = weights[4 * F1_LAYERS + 2 :]
-        hidden = inputs.flatten(1)
+        hidden = layers.pixels(inputs)
         for layer in range(F1_LAYERS):
-            w, b, *affine = layers[4 * layer : 4 * layer + 4]
-            hidden = normalise(F.linear(hidden, w, b), *affine, *statistics[2 * layer : 2 * layer + 2]).relu()
-        return F.linear(hidden, weight, bias)
+            w, b, *affine = hidden_layers[4 * layer : 4 * layer + 4]
+            hidden = normalise(layers.linear(hidden, w, b), *affine, *statistics[2 * layer : 2 * layer + 2]).relu()
+        return layers.linear(hidden, weight, bias)
 
-    def forward(weights: Sequence[Tensor], inputs: Tensor) -> Tensor:
-        return run(weights, inputs, batch_norm)
+    def run(layers: Layers, weights: Sequence[Tensor], inputs: Tensor) -> Tensor:
+        return through(layers, weights, inputs, layers.normalise)
 
-    def training_forward(weights: Sequence[Tensor], inputs: Tensor) -> Tensor:
-        return run(weights, inputs, functools.partial(training_batch_norm, chunk=chunk))
+    def training_run(layers: Layers, weights: Sequence[Tensor], inputs: Tensor) -> Tensor:
+        return through(layers, weights, inputs, functools.partial(layers.training_normalise, chunk=chunk))
 
-    return Model("f1", initialise, forward, buffers=buffers, training_forward=training_forward)
+    return layered("f1", initialise, run, training_run, buffers=buffers)
 
 
 def linear(inputs: int, outputs: int, generator: Generator) -> list[Tensor]:

@@ -10,11 +10,11 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import torch
-import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from bench.errors import UsageError, unknown
 from bench.tasks.knobs import check_at_least
+from bench.tasks.layers import Layers, layered
 from bench.tasks.playground_data import DRAWS
 from bench.tasks.problem import HALF_SQUARED_ERROR, AfterStep, Model, Picture, Problem, Split, Splits
 
@@ -195,14 +195,14 @@ def network(knobs: PlaygroundKnobs, bounded: bool) -> Model:
             drawn += [weight, torch.full((units,), INITIAL_BIAS)]
         return drawn
 
-    def forward(weights: Sequence[Tensor], inputs: Tensor) -> Tensor:
+    def run(layers: Layers, weights: Sequence[Tensor], inputs: Tensor) -> Tensor:
         last = len(weights) - 2
         for layer in range(0, last, 2):
-            inputs = activation(F.linear(inputs, weights[layer], weights[layer + 1]))
-        outputs = F.linear(inputs, weights[last], weights[last + 1])
+            inputs = activation(layers.linear(inputs, weights[layer], weights[layer + 1]))
+        outputs = layers.linear(inputs, weights[last], weights[last + 1])
         return outputs.tanh() if bounded else outputs
 
-    return Model("-".join(str(width) for width in widths), initialise, forward)
+    return layered("-".join(str(width) for width in widths), initialise, run)
 
 
 def regulariser(kind: str, rate: float) -> AfterStep | None:

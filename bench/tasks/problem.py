@@ -77,6 +77,10 @@ class Model:
             there is no difference.
         sparse_forward: As `training_forward`, with sparse gradients, for the optimizers that require them. None where
             the model has none to offer.
+        stacked_forward: As `forward`, for the weights of several trials, each trials × its shape (buffers likewise
+            where training moves them, else as they are) and inputs that are one batch for all of them or trials ×
+            batch × …; → trials × batch × …. None where the model cannot. `bench.tasks.layers` makes it.
+        stacked_training_forward: As `training_forward`, likewise.
     """
 
     name: str
@@ -86,6 +90,8 @@ class Model:
     buffers: Callable[[], list[Tensor]] = list
     training_forward: Callable[[Sequence[Tensor], Tensor], Tensor] | None = None
     sparse_forward: Callable[[Sequence[Tensor], Tensor], Tensor] | None = None
+    stacked_forward: Callable[[Sequence[Tensor], Tensor], Tensor] | None = None
+    stacked_training_forward: Callable[[Sequence[Tensor], Tensor], Tensor] | None = None
 
 
 @dataclass(frozen=True)
@@ -98,6 +104,8 @@ class Objective:
         mean: Outputs and labels → their mean, a scalar; None for the mean of `losses`.
         correct: Outputs and labels → whether each example is right, shape batch; None where nothing can be right.
         of_logits: Whether the outputs are logits: the self-audit then checks that they are no probabilities.
+        stacked: Outputs and labels, both trials × batch × … → the sum over trials of each one's mean; None for that of
+            `losses`.
     """
 
     name: str
@@ -105,6 +113,7 @@ class Objective:
     mean: Callable[[Tensor, Tensor], Tensor] | None = None
     correct: Callable[[Tensor, Tensor], Tensor] | None = None
     of_logits: bool = False
+    stacked: Callable[[Tensor, Tensor], Tensor] | None = None
 
 
 #: Parameters, their values before the step, learning rate; changes the parameters in place.
@@ -204,12 +213,26 @@ def mean_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     return F.cross_entropy(logits, labels)
 
 
+def stacked_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return the sum over trials of each one's mean cross-entropy in nats, as `mean_cross_entropy` computes it.
+
+    Args:
+        logits: Trials × batch × classes.
+        labels: Trials × batch, class indices.
+    """
+    batch = labels.shape[1]
+    if batch >= EXAMPLES_INNERMOST and logits.device.type == "cpu":
+        return F.cross_entropy(logits.transpose(1, 2), labels, reduction="sum") / batch
+    return F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="sum") / batch
+
+
 CROSS_ENTROPY = Objective(
     name="cross-entropy",
     losses=lambda logits, labels: F.cross_entropy(logits, labels, reduction="none"),
     mean=mean_cross_entropy,
     correct=lambda logits, labels: logits.argmax(1) == labels,
     of_logits=True,
+    stacked=stacked_cross_entropy,
 )
 
 HALF_SQUARED_ERROR = Objective(

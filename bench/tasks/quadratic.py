@@ -12,7 +12,8 @@ import torch
 from torch import Generator, Tensor
 
 from bench.tasks.landscape import EXCESS_LOSS
-from bench.tasks.problem import Model, Problem, Split, Splits, Untrained
+from bench.tasks.layers import Layers, layered
+from bench.tasks.problem import Problem, Split, Splits, Untrained
 
 DIMENSION = 100
 EXAMPLES = 1000
@@ -82,12 +83,12 @@ def deep(knobs: QuadraticKnobs, seed: int) -> Problem:
     def initialise(_: Generator) -> list[Tensor]:
         return [torch.ones(DIMENSION)]
 
-    def forward(weights: Sequence[Tensor], inputs: Tensor) -> Tensor:
+    def run(layers: Layers, weights: Sequence[Tensor], inputs: Tensor) -> Tensor:
         theta, q = weights
-        away = theta - inputs
-        return (away @ q * away).sum(1) / 2
+        away = layers.each(theta) - inputs
+        return (away @ q * away).sum(-1) / 2
 
-    model = Model("quadratic", initialise, forward, buffers=lambda: [published.clone()])
+    model = layered("quadratic", initialise, run, buffers=lambda: [published.clone()])
     splits = Splits(_rows(TRAIN_SEED, EXAMPLES), _rows(VAL_SEED, EXAMPLES), _rows(TEST_SEED, TEST_EXAMPLES))
     untrained = Untrained("test", 353.4468, 0.001, "DeepOBS 1.1.2")
     return Problem(splits, model, EXCESS_LOSS, "val_loss", TARGET, untrained=untrained)

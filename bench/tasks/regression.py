@@ -10,6 +10,7 @@ from torch import Generator, Tensor
 
 from bench.errors import UsageError
 from bench.tasks.knobs import check_at_least
+from bench.tasks.layers import Layers, layered
 from bench.tasks.problem import HALF_SQUARED_ERROR, Model, Objective, Problem, Split, Splits, Untrained
 
 #: Cross-entropy of two classes in nats, of one logit (batch × 1) and labels 0 or 1 (batch × 1, floats).
@@ -176,10 +177,10 @@ def _zero_start(name: str, features: int) -> Model:
     def initialise(_: Generator) -> list[Tensor]:
         return [torch.zeros(1, features), torch.zeros(1)]
 
-    def forward(weights: Sequence[Tensor], inputs: Tensor) -> Tensor:
-        return F.linear(inputs, weights[0], weights[1])
+    def run(layers: Layers, weights: Sequence[Tensor], inputs: Tensor) -> Tensor:
+        return layers.linear(inputs, weights[0], weights[1])
 
-    return Model(name, initialise, forward)
+    return layered(name, initialise, run)
 
 
 def _with_one(split: Split) -> Tensor:

@@ -1,6 +1,6 @@
 """A task ready to be trained: a problem on a device, in a precision."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -99,16 +99,56 @@ class Task:
             outputs = forward(weights, inputs)
         return mean(outputs, labels) if mean else self.objective.losses(outputs, labels).mean()
 
+    @property
+    def stacked_training_forward(self) -> Callable[[Sequence[Tensor], Tensor], Tensor] | None:
+        """The forward pass of stacked trials as trained; None where the model has none of its own."""
+        model = self.model
+        return model.stacked_training_forward if model.training_forward else model.stacked_forward
+
+    def stacked_loss(self, weights: Sequence[Tensor], inputs: Tensor, labels: Tensor) -> Tensor:
+        """Return the sum over stacked trials of each one's mean loss, as trained.
+
+        Args:
+            weights: Parameters, then buffers, as for `Model.stacked_forward`.
+            inputs: Batch × … for all trials, or trials × batch × ….
+            labels: Likewise.
+        """
+        trials, own = len(weights[0]), labels.dim() > self.train.labels.dim()
+        forward = self.stacked_training_forward
+        if forward is None:
+            # Buffers that training moves are stacked as well.
+            moved = 0 if self.model.training_forward else None
+            dims = [0] * (len(weights) - len(self.model.buffers())) + [moved] * len(self.model.buffers())
+            batched = 0 if own else None
+            each: Tensor = torch.vmap(self.loss, in_dims=(dims, batched, batched))(list(weights), inputs, labels)
+            return each.sum()
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.autocast):
+            outputs = forward(weights, inputs)
+        return self._total(outputs, labels if own else labels.expand(trials, *labels.shape))
+
+    def _total(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        objective = self.objective
+        if objective.stacked:
+            return objective.stacked(outputs, labels)
+        losses = objective.losses(outputs.flatten(0, 1), labels.flatten(0, 1))
+        return losses.view(*labels.shape[:2]).mean(1).sum()
+
     def split(self, name: str) -> Split:
         """Return the split that metrics of `name` ("train", "val", "test") are taken on."""
         return {"train": self.train_evaluation, "val": self.val, "test": self.test}[name]
 
     def example_batch(self, size: int) -> tuple[Tensor, Tensor]:
-        """Return a batch of the given size, as a training step sees one, in storage of its own."""
+        """Return a batch of the given size, as a training step sees one, in storage of its own.
+
+        One that is larger than the training split repeats its examples.
+        """
         if self.stream:
             inputs, labels = self.stream.draw(size, torch.Generator().manual_seed(0))
             batch = Split(inputs, labels).to(self.device, self.dtype)
             return batch.inputs, batch.labels
+        if size > len(self.train):
+            chosen = torch.arange(size, device=self.device) % len(self.train)
+            return self.train.inputs[chosen], self.train.labels[chosen]
         return self.train.inputs[:size].clone(), self.train.labels[:size].clone()
 
     @torch.inference_mode()
@@ -126,6 +166,29 @@ class Task:
             totals[0] += self.objective.losses(outputs, labels).to(wide).sum()
             if correct is not None:
                 totals[1] += correct(outputs, labels).sum()
+        return totals / len(split)
+
+    @torch.inference_mode()
+    def evaluate_stacked(self, weights: Sequence[Tensor], split: Split, batch_size: int) -> Tensor:
+        """Return what `evaluate` returns of each of several trials: trials × metrics.
+
+        Args:
+            weights: Parameters, then buffers, as for `Model.stacked_forward`, which the model has.
+            split: What metrics are taken on.
+            batch_size: Examples per evaluation batch, of all trials at once.
+        """
+        forward = self.model.stacked_forward
+        assert forward is not None
+        wide = torch.float32 if self.device.type == "mps" else torch.float64
+        trials, correct = len(weights[0]), self.objective.correct
+        totals = torch.zeros(trials, len(self.metrics), dtype=wide, device=self.device)
+        for inputs, labels in zip(split.inputs.split(batch_size), split.labels.split(batch_size), strict=True):
+            with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.autocast):
+                outputs = forward(weights, inputs).flatten(0, 1)
+            each = labels.expand(trials, *labels.shape).flatten(0, 1)
+            totals[:, 0] += self.objective.losses(outputs, each).view(trials, -1).to(wide).sum(1)
+            if correct is not None:
+                totals[:, 1] += correct(outputs, each).view(trials, -1).sum(1)
         return totals / len(split)
 
 

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from bench.tasks.knobs import check_at_least
+from bench.tasks.layers import Layers, layered
 from bench.tasks.models import linear
 from bench.tasks.problem import HALF_SQUARED_ERROR, Model, Problem, Split, Splits
 
@@ -43,11 +44,11 @@ def network(inputs: int, hidden: int) -> Model:
     def initialise(generator: Generator) -> list[Tensor]:
         return [*linear(inputs, hidden, generator), *linear(hidden, 1, generator)]
 
-    def forward(weights: Sequence[Tensor], inputs: Tensor) -> Tensor:
+    def run(layers: Layers, weights: Sequence[Tensor], inputs: Tensor) -> Tensor:
         weight1, bias1, weight2, bias2 = weights
-        return F.linear(F.linear(inputs, weight1, bias1).tanh(), weight2, bias2)
+        return layers.linear(layers.linear(inputs, weight1, bias1).tanh(), weight2, bias2)
 
-    return Model("tanh network", initialise, forward)
+    return layered("tanh network", initialise, run)
 
 
 def teacher_parameters(knobs: TeacherStudentKnobs, generator: Generator) -> list[Tensor]:

@@ -1,6 +1,6 @@
 """Batches: which examples each step sees, gathered from tensors that lie on the device, or drawn afresh."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import torch
@@ -70,6 +70,14 @@ class BatchOrder:
 
         A batch is valid until the next list is asked for.
         """
+        for chosen, size in self.choose(steps):
+            yield self._gather(chosen, size)
+
+    def choose(self, steps: int) -> Iterator[tuple[Tensor | None, int]]:
+        """Yield which examples the next `steps` batches see, several batches at once, and their size.
+
+        The last batch of an epoch may be smaller. None stands for the whole split as it lies.
+        """
         while steps > 0:
             left = len(self.labels) - self._position
             if left == 0 or (left < self.batch_size and self._remainder != "keep"):
@@ -77,15 +85,17 @@ class BatchOrder:
                 self._next_epoch()
                 if len(rest):
                     steps -= 1
-                    yield [self._first_with(rest)]
+                    chosen = torch.cat([rest, self._order[: self.batch_size]])
+                    self._position = self.batch_size
+                    self.examples_seen += len(chosen)
+                    yield chosen, len(chosen)
                 continue
             usable = left if self._remainder == "keep" else left - left % self.batch_size
-            end = self._position + min(self._per_gather, steps * self.batch_size, usable)
-            batches = self._gather(self._position, end)
-            self.examples_seen += end - self._position
+            start, end = self._position, self._position + min(self._per_gather, steps * self.batch_size, usable)
+            self.examples_seen += end - start
             self._position = end
-            steps -= len(batches)
-            yield batches
+            steps -= -(-(end - start) // self.batch_size)
+            yield (None if self._whole and start == 0 else self._order[start:end]), self.batch_size
 
     def _next_epoch(self) -> None:
         self._position = 0
@@ -94,24 +104,75 @@ class BatchOrder:
             order = torch.randperm(len(self.labels), generator=self._generator)
             self._order = order.to(self.labels.device)
 
-    def _first_with(self, rest: Tensor) -> Batch:
-        """Return an epoch's first batch together with what the epoch before left over."""
-        chosen = torch.cat([rest, self._order[: self.batch_size]])
-        self._position = self.batch_size
-        self.examples_seen += len(chosen)
-        return self.inputs.index_select(0, chosen), self.labels.index_select(0, chosen)
-
-    def _gather(self, start: int, end: int) -> list[Batch]:
-        if self._whole and start == 0:
+    def _gather(self, chosen: Tensor | None, size: int) -> list[Batch]:
+        if chosen is None:
             return [(self.inputs, self.labels)]
-        chosen = self._order[start:end]
         labels = self.labels.index_select(0, chosen)
-        # A batch size that has become the whole set leaves the rest of an epoch, and no buffer for it.
-        out = None if self._buffer is None else self._buffer[: end - start]
+        # A batch size that has become the whole set leaves the rest of an epoch, and no buffer for it; a batch that
+        # begins with what an epoch left over is longer than the buffer.
+        fits = self._buffer is not None and len(chosen) <= len(self._buffer)
+        out = self._buffer[: len(chosen)] if fits and self._buffer is not None else None
         inputs = torch.index_select(self.inputs, 0, chosen, out=out)
-        if end - start <= self.batch_size:
+        if len(chosen) <= size:
             return [(inputs, labels)]
-        return list(zip(inputs.split(self.batch_size), labels.split(self.batch_size), strict=True))
+        return list(zip(inputs.split(size), labels.split(size), strict=True))
+
+
+class StackedBatches:
+    """The batches of stacked trials, each of which visits the examples in an order of its own.
+
+    Args:
+        orders: One for each order seed; alike but for it.
+        of_trials: For each trial, which of the orders it follows.
+
+    Attributes:
+        batch_size: Examples per step and trial.
+        examples_seen: Examples that each trial has seen.
+    """
+
+    def __init__(self, orders: Sequence[BatchOrder], of_trials: Sequence[int]) -> None:
+        self._orders = list(orders)
+        self.batch_size = orders[0].batch_size
+        self.examples_seen = 0
+        self.follow(of_trials)
+
+    def follow(self, of_trials: Sequence[int]) -> None:
+        """Say anew which trials there are, and which order each follows."""
+        apart = list(of_trials) != list(range(len(self._orders)))
+        self._of_trials = torch.tensor(of_trials, device=self._orders[0].labels.device) if apart else None
+
+    def take(self, steps: int) -> Iterator[list[Batch]]:
+        """Yield the next `steps` batches, in lists: trials × batch × …, or batch × … where all see the whole split."""
+        inputs, labels = self._orders[0].inputs, self._orders[0].labels
+        for several in zip(*(order.choose(steps) for order in self._orders), strict=True):
+            size = several[0][1]
+            self.examples_seen = self._orders[0].examples_seen
+            rows = [chosen for chosen, _ in several if chosen is not None]
+            if not rows:
+                yield [(inputs, labels)]
+                continue
+            chosen = torch.stack(rows)
+            if self._of_trials is not None:
+                chosen = chosen.index_select(0, self._of_trials)
+            # The last batch of an epoch may be smaller.
+            whole = max(size, chosen.shape[1] // size * size)
+            parts = chosen.split(whole, 1)
+            yield [batch for part in parts for batch in self._gather(part, min(size, part.shape[1]))]
+
+    def _gather(self, chosen: Tensor, size: int) -> Iterator[Batch]:
+        """Yield the batches of chosen examples (trials × examples): each lies in one piece."""
+        inputs, labels = self._orders[0].inputs, self._orders[0].labels
+        trials, examples = chosen.shape
+        shape = (examples // size, trials, size)
+        flat = chosen.view(trials, -1, size).transpose(0, 1).flatten()
+        for batch in zip(*(t.index_select(0, flat).unflatten(0, shape) for t in (inputs, labels)), strict=True):
+            yield batch[0], batch[1]
+
+    def resize(self, batch_size: int) -> None:
+        """Change the batch size from the next batch on."""
+        self.batch_size = batch_size
+        for order in self._orders:
+            order.resize(batch_size)
 
 
 class FreshBatches:

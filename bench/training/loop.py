@@ -15,6 +15,8 @@ from torch import Tensor
 from bench.tasks.task import SPLITS, Task
 from bench.training.batches import batches_of
 from bench.training.evaluations import evaluation_points
+from bench.training.gradients import Gradients
+from bench.training.stack import Stack
 from bench.training.stepper import PLAIN, Method, Stepper
 
 #: With a budget in seconds, the clock is read at least this often, so the overshoot stays below it.
@@ -128,6 +130,32 @@ class Trial:
     gradient_evaluations: int = 0
     parameters_sha256: str = ""
 
+    def add(self, evaluation: Evaluation, plan: Plan) -> None:
+        """Add an evaluation; the trial is diverged if it says so."""
+        self.evaluations.append(evaluation)
+        self.reason = _diverged(self.evaluations, plan)
+        if self.reason is not None:
+            self.status = "diverged"
+
+    def keep_picture(self, task: Task, step: int, evaluated: Sequence[Tensor]) -> None:
+        """Keep what a picture shows of the trial now, where the task has one, and thin out what was kept."""
+        if task.picture is None:
+            return
+        with torch.inference_mode():
+            shown = task.picture.trial(evaluated)
+        self.snapshots.append((step, shown.flatten().tolist()))
+        if len(self.snapshots) > MOST_SNAPSHOTS and shown.numel() > SMALL_SNAPSHOT:
+            del self.snapshots[1:-1:2]
+
+    def interrupt(self) -> None:
+        """Mark the trial as interrupted at its last evaluation."""
+        self.status, self.reason = "interrupted", f"stopped after {self.evaluations[-1].step} steps"
+
+    def end(self, gradient_evaluations: int, evaluated: Sequence[Tensor]) -> None:
+        """Note what the trial ended with."""
+        self.gradient_evaluations = gradient_evaluations
+        self.parameters_sha256 = parameters_hash(evaluated)
+
 
 def train_trial(
     task: Task,
@@ -139,6 +167,7 @@ def train_trial(
     order_seed: int,
     noise_seed: int = 0,
     stop: Callable[[], bool] = lambda: False,
+    gradients: Gradients | None = None,
 ) -> Trial:
     """Train one trial.
 
@@ -152,6 +181,7 @@ def train_trial(
         order_seed: Seed of the batch order.
         noise_seed: Seed of examples that are drawn afresh.
         stop: Asked between pieces; true ends the trial as interrupted.
+        gradients: What was traced of the task's gradients; None to let autograd record every step.
 
     Returns:
         The trial, diverged and interrupted ones included; nothing is raised for either.
@@ -160,33 +190,80 @@ def train_trial(
     # Nothing of ours draws from torch's own generator, but some optimizers do.
     torch.manual_seed(noise_seed)
     batches = batches_of(task, plan.batch_size, plan.remainder, plan.reshuffle, order_seed, noise_seed)
-    stepper = Stepper(task, parameters, build(parameters, lr), batches, plan.method)
+    stepper = Stepper(task, parameters, build(parameters, lr), batches, plan.method, gradients)
     trial = Trial(lr, seed)
     for point in evaluation_points(None, plan.per_octave, plan.per_epoch, plan.every_epoch):
         reached_end = _advance(stepper, plan, point, stop)
-        evaluation = evaluate(task, stepper, plan)
-        trial.evaluations.append(evaluation)
-        if plan.pictured and task.picture:
-            with torch.inference_mode():
-                shown = task.picture.trial(stepper.evaluated)
-            trial.snapshots.append((stepper.steps, shown.flatten().tolist()))
-            if len(trial.snapshots) > MOST_SNAPSHOTS and shown.numel() > SMALL_SNAPSHOT:
-                del trial.snapshots[1:-1:2]
-        trial.reason = _diverged(trial.evaluations, plan)
-        if trial.reason is not None:
-            trial.status = "diverged"
-            break
-        if reached_end:
+        trial.add(evaluate(task, stepper, plan), plan)
+        if plan.pictured:
+            trial.keep_picture(task, stepper.steps, stepper.evaluated)
+        if trial.status == "diverged" or reached_end:
             break
         if stop():
-            trial.status, trial.reason = "interrupted", f"stopped after {stepper.steps} steps"
+            trial.interrupt()
             break
-    trial.gradient_evaluations = stepper.gradient_evaluations
-    trial.parameters_sha256 = parameters_hash(stepper.evaluated)
+    trial.end(stepper.gradient_evaluations, stepper.evaluated)
     return trial
 
 
-def _advance(stepper: Stepper, plan: Plan, point: int, stop: Callable[[], bool]) -> bool:
+def train_stack(
+    stack: Stack, plan: Plan, together: bool, pictured_seed: int | None, stop: Callable[[], bool] = lambda: False
+) -> list[Trial]:
+    """Train stacked trials, each as `train_trial` trains it alone.
+
+    A diverged trial ends there; a learning rate at which every trial has diverged stops costing.
+
+    Args:
+        stack: Fresh trials.
+        plan: Budget, batch order and evaluation points; its limit is in steps, examples or epochs.
+        together: Whether metrics are taken of all trials in one pass.
+        pictured_seed: Seed of the trials whose picture is kept; None for none.
+        stop: Asked between pieces; true ends the trials as interrupted.
+
+    Returns:
+        The trials, in the order of `stack.starts`.
+    """
+    task = stack.task
+    trials = {(start.lr, start.seed): Trial(start.lr, start.seed) for start in stack.starts}
+    for point in evaluation_points(None, plan.per_octave, plan.per_epoch, plan.every_epoch):
+        reached_end = _advance(stack, plan, point, stop)
+        interrupted = stop() and not reached_end
+        values = _stacked_metrics(stack, plan, together)
+        running = [trials[start.lr, start.seed] for start in stack.starts]
+        for number, trial in enumerate(running):
+            if trial.status == "diverged":
+                continue
+            trial.add(_evaluation(task, stack, values[number]), plan)
+            shown = stack.evaluated_of(number)
+            if trial.seed == pictured_seed:
+                trial.keep_picture(task, stack.steps, shown)
+            if trial.status != "diverged" and interrupted:
+                trial.interrupt()
+            if trial.status != "complete" or reached_end:
+                trial.end(stack.gradient_evaluations, shown)
+        alive = {trial.lr for trial in running if trial.status == "complete"}
+        if reached_end or not alive:
+            break
+        diverged = {trial.lr for trial in running} - alive
+        if diverged:
+            stack.drop(diverged)
+    return list(trials.values())
+
+
+def _stacked_metrics(stack: Stack, plan: Plan, together: bool) -> list[list[float]]:
+    task, size = stack.task, plan.evaluation_batch_size
+    if together:
+        values = torch.cat([task.evaluate_stacked(stack.evaluated, task.split(name), size) for name in SPLITS], 1)
+    else:
+        each = [stack.evaluated_of(number) for number in range(len(stack.starts))]
+        values = torch.stack(
+            [torch.cat([task.evaluate(one, task.split(name), size) for name in SPLITS]) for one in each]
+        )
+    rows: list[list[float]] = values.tolist()
+    return rows
+
+
+def _advance(stepper: Stepper | Stack, plan: Plan, point: int, stop: Callable[[], bool]) -> bool:
     """Take steps up to an evaluation point or the end of the budget; return whether the budget is used up."""
     while not stop():
         last = plan.last_step(stepper.seconds, stepper.gradient_evaluations)
@@ -211,6 +288,10 @@ def evaluate(task: Task, stepper: Stepper, plan: Plan) -> Evaluation:
     values = torch.cat(
         [task.evaluate(stepper.evaluated, task.split(name), plan.evaluation_batch_size) for name in SPLITS]
     ).tolist()
+    return _evaluation(task, stepper, values)
+
+
+def _evaluation(task: Task, stepper: Stepper | Stack, values: Sequence[float]) -> Evaluation:
     names = [f"{split}_{metric}" for split in SPLITS for metric in task.metrics]
     examples = stepper.batches.examples_seen
     return Evaluation(

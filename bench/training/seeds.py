@@ -1,6 +1,25 @@
 """Named seeds: what is random depends on what it is for, and on nothing else."""
 
 import hashlib
+from typing import NamedTuple
+
+
+class Start(NamedTuple):
+    """Where a trial starts.
+
+    Attributes:
+        lr: Learning rate.
+        seed: Trial seed.
+        init: Seed of the initial parameters.
+        order: Seed of the batch order.
+        noise: Seed of examples that are drawn afresh.
+    """
+
+    lr: float
+    seed: int
+    init: int
+    order: int
+    noise: int
 
 
 def named_seed(name: str, trial: int) -> int:

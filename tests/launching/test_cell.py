@@ -10,6 +10,7 @@ from bench.launching import cell as cell_module
 from bench.launching.cell import audit_cell, run_cell, trial_plan
 from bench.results.curves import COLUMNS
 from bench.results.record import AuditCheck
+from bench.training import trials as trials_module
 from tests.small import small_cell
 
 
@@ -25,7 +26,7 @@ def test_a_complete_cell_holds_everything() -> None:
     assert record.memory.state_bytes == 2 * record.memory.parameter_bytes + 2 * 4
     assert record.speed is not None
     assert record.speed.step_ms.n == 1
-    assert set(record.seconds) == {"data", "audit", "memory", "speed", "training"}
+    assert set(record.seconds) == {"data", "audit", "memory", "speed", "stacking", "training"}
     assert record.environment["threads"] == 1
     assert list(curves.columns) == list(COLUMNS)
     assert set(curves["split"]) == {"train", "val", "test"}
@@ -82,7 +83,7 @@ def test_out_of_memory_is_a_status(monkeypatch: pytest.MonkeyPatch) -> None:
     def exhausted(*arguments: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB\nmore lines")
 
-    monkeypatch.setattr(cell_module, "train_trial", exhausted)
+    monkeypatch.setattr(trials_module, "train_trial", exhausted)
     record, curves, _ = run_cell(small_cell())
     assert record.status == "oom"
     assert record.reason == "OutOfMemoryError: CUDA out of memory. Tried to allocate 20 GiB"
@@ -95,7 +96,7 @@ def test_the_cpu_allocator_saying_no_is_out_of_memory_too(monkeypatch: pytest.Mo
         # Asked for in earnest: the allocator's own words are what is recognised.
         torch.empty(2**60)
 
-    monkeypatch.setattr(cell_module, "train_trial", exhausted)
+    monkeypatch.setattr(trials_module, "train_trial", exhausted)
     record, _, _ = run_cell(small_cell())
     assert record.status == "oom"
 
@@ -104,7 +105,7 @@ def test_a_defect_is_a_failed_cell_with_its_traceback(monkeypatch: pytest.Monkey
     def broken(*arguments: object) -> None:
         raise ZeroDivisionError("planted")
 
-    monkeypatch.setattr(cell_module, "train_trial", broken)
+    monkeypatch.setattr(trials_module, "train_trial", broken)
     record, _, _ = run_cell(small_cell())
     assert record.status == "failed"
     assert record.reason == "ZeroDivisionError: planted"
@@ -153,14 +154,14 @@ def test_an_optimizer_edited_while_its_cell_trains_ends_it_as_failed(
 ) -> None:
     path = tmp_path / "mine.py"
     path.write_text(OPTIMIZER, encoding="utf-8")
-    train_trial = cell_module.train_trial
+    train_trial = trials_module.train_trial
 
     def train_and_edit(*arguments: Any) -> Any:
         trial = train_trial(*arguments)
         path.write_text(OPTIMIZER + "# edited\n", encoding="utf-8")
         return trial
 
-    monkeypatch.setattr(cell_module, "train_trial", train_and_edit)
+    monkeypatch.setattr(trials_module, "train_trial", train_and_edit)
     record, _, _ = run_cell(small_cell(f"optimizer.target={path}:Mine"))
     assert record.status == "failed"
     assert record.reason == f"optimizer.target={path}:Mine: the file has changed since the sweep was checked"
@@ -181,7 +182,7 @@ def test_a_stop_is_an_interrupted_cell_with_what_it_has() -> None:
     record, curves, _ = run_cell(small_cell("budget.epochs=20"), stop=lambda: next(calls) > 300)
     assert record.status == "interrupted"
     assert record.reason == "stopped before it was done"
-    assert [str(t.status) for t in record.trials] == ["interrupted"]
+    assert {str(t.status) for t in record.trials} == {"interrupted"}
     assert record.digest is None
     assert isinstance(curves, pd.DataFrame)
     assert len(curves) > 0
@@ -194,6 +195,19 @@ def test_a_missing_device_is_unavailable() -> None:
     record, _, _ = run_cell(cell)
     assert record.status == "unavailable"
     assert record.reason == "device mps: no MPS device on this machine"
+
+
+def test_stacked_or_one_by_one_a_cell_has_the_same_digest() -> None:
+    words = ("task=mnist5k/mlp", "optimizer=momentum", "lr=[0.01,0.1,1e30]", "seeds=2", "budget.epochs=4")
+    ways = {stack: run_cell(small_cell(*words, f"training.stack={stack}"))[0] for stack in ("off", "6", "2")}
+    assert {way: (r.stacking.path, r.stacking.trials) for way, r in ways.items() if r.stacking} == {
+        "off": ("one by one", 1),
+        "6": ("native", 6),
+        "2": ("native", 2),
+    }
+    assert len({record.digest for record in ways.values()}) == 1
+    assert [(t.lr, t.seed) for t in ways["6"].trials] == [(t.lr, t.seed) for t in ways["off"].trials]
+    assert "diverged" in {str(t.status) for t in ways["6"].trials}
 
 
 def test_measures_can_be_switched_off() -> None:

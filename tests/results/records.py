@@ -19,6 +19,7 @@ from bench.results.record import (
     Memory,
     Record,
     Speed,
+    Stacking,
     TrialStatus,
     TrialSummary,
 )
@@ -79,12 +80,16 @@ def record(cell: str = CELL, axes: dict[str, Any] | None = None, **changes: Any)
         "implementation": "forloop",
         "audit": [AuditCheck("untrained loss", True, "2.3", "ln 10")],
         "trials": [trial(0.5, 0), trial(1.0, 0)],
-        "speed": Speed(interval(1000.0), interval(10.0), interval(2.0), 20, 30, 2),
+        "speed": Speed(
+            *(interval(1000.0), interval(10.0), interval(2.0), 20, 30, 2, 40.0),
+            *(interval(1.5), interval(3.0), interval(4.0), interval(5.0), 0.01),
+        ),
         "memory": Memory(None, None, 310.5, 300.25, 1234, 400, 400, 0),
         "digest": "cd" * 32,
         "repeatable": True,
         "started": "2026-01-01T00:00:00+00:00",
         "seconds": {"data": 0.5, "training": 1.5},
+        "stacking": Stacking("native", 21, True, None),
     }
     return Record(**(values | changes))
 

@@ -32,6 +32,8 @@ def test_columns_are_the_documented_ones_in_their_order() -> None:
         *("peak_allocated_mib", "peak_reserved_mib", "peak_rss_mib", "activation_bytes", "state_bytes"),
         *("threads", "hardware", "base_rss_mib", "parameter_bytes", "gradient_bytes", "implementation"),
         *("full_batch", "train_examples", "target_metric", "target", "reason", "digest", "test_examples"),
+        *(f"{name}{end}" for name in ("data_ms", "forward_ms", "backward_ms", "control_ms") for end in ENDS),
+        *("first_step_ms", "drift", "stacking", "stacked_trials"),
     ]
     assert list(TRIAL_COLUMNS) == [
         *(*keys, "lr", "seed", "status", "steps", "epochs", "examples", "train_seconds"),
@@ -84,7 +86,26 @@ def test_a_cell_as_a_row() -> None:
         "reason": None,
         "digest": "cd" * 32,
         "test_examples": 500,
+        **{
+            f"{name}{end}": value
+            for name, median in (("data_ms", 1.5), ("forward_ms", 3.0), ("backward_ms", 4.0), ("control_ms", 5.0))
+            for end, value in zip(ENDS, (median, median - 1, median + 1, 9), strict=True)
+        },
+        "first_step_ms": 40.0,
+        "drift": 0.01,
+        "stacking": "native",
+        "stacked_trials": 21,
     }
+
+
+def test_records_of_earlier_versions_leave_the_later_columns_empty() -> None:
+    whole = record(stacking=None)
+    assert whole.speed is not None
+    parts = dict.fromkeys(("first_step_ms", "data_ms", "forward_ms", "backward_ms", "control_ms", "drift"))
+    earlier = dataclasses.replace(whole, speed=dataclasses.replace(whole.speed, **parts))  # type: ignore[arg-type]
+    (row,) = tables([(earlier, curves())]).cells.to_dict("records")
+    assert CELL_COLUMNS[-20] == "data_ms"
+    assert [row[name] for name in CELL_COLUMNS[-20:]] == [None] * 20
 
 
 def test_a_trial_as_a_row() -> None:
@@ -134,6 +155,7 @@ def test_a_cell_that_got_nowhere_is_a_row_all_the_same() -> None:
         digest=None,
         config={},
         environment={},
+        stacking=None,
     )
     made = tables([(nothing, curves().iloc[:0])])
     (row,) = made.cells.to_dict("records")

@@ -15,8 +15,8 @@ from bench.tasks.problem import Stream
 from bench.tasks.task import Task
 from bench.training.batches import BatchOrder, batches_of
 from bench.training.loop import parameters_hash, train_trial
-from bench.training.stepper import PLAIN, Method, Stepper
-from tests.cases import TOY_CLASSES, TOY_SHAPE, plan_of, toy_split, toy_task
+from bench.training.stepper import PLAIN, Method, Stepper, lean_step
+from tests.cases import TOY_CLASSES, TOY_SHAPE, builder, plan_of, toy_split, toy_task
 
 Build = Callable[[list[Tensor]], torch.optim.Optimizer]
 
@@ -185,3 +185,42 @@ def test_a_stream_is_trained_on_fresh_noise_by_the_noise_seed() -> None:
 
     assert trained(1, 5) == trained(2, 5) != trained(1, 6)
     assert isinstance(batches_of(toy_task(), 8, "keep", True, 0, 0), BatchOrder)
+
+
+# --- the optimizer's own step ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam", "lbfgs", "muon"])
+def test_the_lean_step_is_the_optimizer_s_own(name: str) -> None:
+    drawn = torch.randn(2, 4, 3, generator=torch.Generator().manual_seed(0))
+    ended = []
+    for lean in (False, True):
+        parameter = drawn[0].clone().requires_grad_()
+        optimizer = builder(name)([parameter], 0.1)
+
+        def closure(parameter: Tensor = parameter) -> Tensor:
+            parameter.grad = drawn[1] * parameter.detach()
+            return (parameter.detach() * drawn[1]).sum()
+
+        closure()
+        for _ in range(3):
+            step: Any = lean_step(optimizer) if lean else optimizer.step
+            step(closure) if name == "lbfgs" else step()
+        ended.append(parameter.detach())
+    assert not torch.equal(ended[0], drawn[0])
+    assert torch.equal(*ended)
+
+
+def test_hooks_and_steps_of_an_object_s_own_are_honoured() -> None:
+    parameter = torch.ones(2).requires_grad_()
+    parameter.grad = torch.ones(2)
+    called = []
+    hooked = torch.optim.SGD([parameter], lr=0.1)
+    hooked.register_step_post_hook(lambda *_: called.append("hook"))
+    lean_step(hooked)()
+    patched = torch.optim.SGD([parameter], lr=0.1)
+    patched.step = lambda: called.append("patched")  # type: ignore[method-assign, assignment, return-value]
+    lean_step(patched)()
+    torch.optim.lr_scheduler.ConstantLR(plain := torch.optim.SGD([parameter], lr=0.1))
+    assert lean_step(plain) == plain.step
+    assert called == ["hook", "patched"]

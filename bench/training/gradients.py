@@ -1,0 +1,142 @@
+"""Gradients of a batch without autograd's bookkeeping.
+
+The operations of a loss and its backward pass are traced once for each shape of a batch and then played back, the same
+kernels on the same operands in the same order, so not a bit differs; what is saved is recording a graph at every step,
+which is most of the time of a small one.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from bench.tasks.task import Task
+
+#: Parameters and buffers, inputs, labels → loss.
+Loss = Callable[[Sequence[Tensor], Tensor, Tensor], Tensor]
+#: Parameters and buffers, then inputs and labels, each an argument → the gradient of each parameter.
+Gradient = Callable[..., Sequence[Tensor]]
+
+
+class Gradients:
+    """Traced gradients of a task, kept by the shapes that they were traced for.
+
+    Only models written in `bench.tasks.layers` are traced: their forward pass is a function of its arguments alone. A
+    module of a user's own may count its calls or look at its values, and its trace would not.
+
+    Args:
+        task: What is trained.
+    """
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+        self._traced: dict[tuple[Any, ...], Gradient | None] = {}
+
+    def of(
+        self, loss: Loss, weights: Sequence[Tensor], parameters: int, inputs: Tensor, labels: Tensor
+    ) -> Gradient | None:
+        """Return the traced gradient of a loss at the shapes of these arguments; None where it cannot be traced.
+
+        Args:
+            loss: A method of the task: its loss or its stacked loss.
+            weights: Parameters, then buffers.
+            parameters: How many of them are parameters.
+            inputs: A batch.
+            labels: Its labels.
+        """
+        task = self._task
+        if task.model.stacked_forward is None or task.autocast or task.sparse:
+            return None
+        key = (loss.__name__, weights[0].shape, inputs.shape, inputs.stride(), labels.shape, labels.stride())
+        if key not in self._traced:
+            self._traced[key] = _checked(loss, weights, parameters, inputs, labels)
+        return self._traced[key]
+
+
+class Player:
+    """Computes gradients of one trial or stack, traced where that is possible.
+
+    Args:
+        loss: A method of the task: its loss or its stacked loss.
+        weights: Parameters, then buffers.
+        parameters: How many of them are parameters.
+        gradients: What was traced for the task; None to let autograd record every step.
+
+    Attributes:
+        tracing_seconds: Seconds spent on tracing so far, for whoever keeps a clock.
+    """
+
+    def __init__(self, loss: Loss, weights: Sequence[Tensor], parameters: int, gradients: Gradients | None) -> None:
+        self.tracing_seconds = 0.0
+        self._loss = loss
+        self._weights = list(weights)
+        self._parameters = self._weights[:parameters]
+        self._gradients = gradients
+        self._played: dict[torch.Size, Gradient | None] = {}
+
+    def __call__(self, inputs: Tensor, labels: Tensor) -> Sequence[Tensor]:
+        """Return the gradient of each parameter on a batch."""
+        if self._gradients is not None:
+            shape = labels.shape
+            if shape not in self._played:
+                self._played[shape] = self._trace(inputs, labels)
+            played = self._played[shape]
+            if played is not None:
+                with torch.no_grad():
+                    return played(*self._weights, inputs, labels)
+        return torch.autograd.grad(self._loss(self._weights, inputs, labels), self._parameters)
+
+    def _trace(self, inputs: Tensor, labels: Tensor) -> Gradient | None:
+        assert self._gradients is not None
+        start = time.perf_counter()
+        found = self._gradients.of(self._loss, self._weights, len(self._parameters), inputs, labels)
+        self.tracing_seconds += time.perf_counter() - start
+        return found
+
+
+def _checked(loss: Loss, weights: Sequence[Tensor], parameters: int, inputs: Tensor, labels: Tensor) -> Gradient | None:
+    """Trace on copies, and keep the trace only if it repeats autograd to the last bit, buffers included."""
+    # Imported late: it takes a while, and cells that trace nothing need none of it.
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    def copies() -> list[Tensor]:
+        return [weight.detach().clone() for weight in weights]
+
+    def gradient(*flat: Tensor) -> Sequence[Tensor]:
+        leaves = [weight.detach().requires_grad_() for weight in flat[:parameters]]
+        return torch.autograd.grad(loss([*leaves, *flat[parameters:-2]], *flat[-2:]), leaves)
+
+    try:
+        traced = _lean(make_fx(gradient)(*copies(), inputs, labels))
+    except RuntimeError:
+        # An operation that cannot be traced: autograd goes on doing it.
+        return None
+    ours, theirs = copies(), copies()
+    with torch.no_grad():
+        found = traced(*ours, inputs, labels)
+    expected = gradient(*theirs, inputs, labels)
+    same = all(
+        torch.equal(a.contiguous().view(torch.uint8), b.contiguous().view(torch.uint8))
+        for a, b in zip([*found, *ours], [*expected, *theirs], strict=True)
+    )
+    return traced if same else None
+
+
+def _lean(module: fx.GraphModule) -> Gradient:
+    """Drop operations that change nothing: aliases, what is turned twice, what no gradient depends on."""
+    graph, aten = module.graph, torch.ops.aten
+    for node in list(graph.nodes):
+        if node.op != "call_function":
+            continue
+        of = node.args[0] if node.args else None
+        if node.target in (aten.detach.default, aten.alias.default):
+            node.replace_all_uses_with(of)
+        elif node.target is aten.t.default and isinstance(of, fx.Node) and of.target is aten.t.default:
+            node.replace_all_uses_with(of.args[0])
+    graph.eliminate_dead_code()
+    module.recompile()
+    # Not the module itself, whose call is a good deal of bookkeeping.
+    played: Gradient = module.forward
+    return played

@@ -1,0 +1,303 @@
+"""All trials of a cell: stacked where that is faster and changes no bit, else one by one.
+
+Whether a stack gives the bits of its trials alone is not derived from names of layers or optimizers: it is tried, over
+a short epoch with the cell's own sizes. So is which stack is the fastest. Tiny models are the exception: kernels for
+products of a few numbers round otherwise in a stack, and stacking gains most there; where bits differ, they are stacked
+all the same, by a rule that no timing decides, so that a cell repeats to the last bit.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import TypeVar
+
+import psutil
+import torch
+
+from bench.tasks.problem import Split
+from bench.tasks.task import Task
+from bench.training.batches import BatchOrder
+from bench.training.gradients import Gradients
+from bench.training.loop import Plan, Trial, train_stack, train_trial
+from bench.training.rehearsal import Rehearsal
+from bench.training.seeds import Start
+from bench.training.stack import Build, Layout, Stack, stacked_batches
+from bench.training.stepper import Stepper
+
+#: Trials of fewer steps are trained one by one: trying costs more than stacking could gain.
+LEAST_STEPS = 100
+LEAST_STACK = 2
+#: Seconds that each candidate is timed for at least.
+TIMED_SECONDS = 0.01
+#: A stack has to be faster than one by one by this factor.
+LEAST_GAIN = 1.03
+#: Part of the free memory that a stack may take. Parameters count six times: themselves, gradients, state.
+MEMORY_SHARE, PARAMETER_COPIES = 0.2, 6
+#: Models of at most so many numbers are stacked even where that rounds otherwise.
+TINY = 1000
+#: How trials may lie, each for itself before its optimizer: with shared batches as one wide product, or without.
+APART = (Layout(views=False, groups=False, wide=True), Layout(views=False, groups=False, wide=False))
+ONE_BY_ONE = "one by one"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """How the trials of a cell are trained.
+
+    Attributes:
+        blocks: What is stacked together; a block of one trial is trained alone.
+        layout: How the trials of a block lie before layers and optimizers.
+        together: Whether metrics are taken of a block's trials in one pass.
+        path: `ONE_BY_ONE`, "native" (the model has stacked layers) or "vmap".
+        exact: Whether each trial has, as far as was tried, the bits that it has alone.
+        reason: Why not stacked; None where they are.
+    """
+
+    blocks: list[list[Start]]
+    layout: Layout
+    together: bool
+    path: str
+    exact: bool
+    reason: str | None = None
+
+    @property
+    def most(self) -> int:
+        """Trials of the largest stack."""
+        return max(len(block) for block in self.blocks)
+
+
+@dataclass(frozen=True)
+class Trials:
+    """The trials of a cell.
+
+    Attributes:
+        task: What is trained.
+        build: Parameters and learning rate → the optimizer.
+        plan: Budget, batch order and evaluation points.
+        starts: Learning rate by learning rate, each with the same seeds.
+        activation_bytes: What autograd keeps for one trial's backward pass; see `bench.measure.memory`.
+        gradients: What was traced of the task's gradients; None to let autograd record every step.
+    """
+
+    task: Task
+    build: Build
+    plan: Plan
+    starts: Sequence[Start]
+    activation_bytes: int = 0
+    gradients: Gradients | None = None
+
+    def train(
+        self, choice: Choice, pictured_seed: int | None, stop: Callable[[], bool] = lambda: False
+    ) -> Iterator[Trial]:
+        """Train all of them and yield them as they end.
+
+        Args:
+            choice: How.
+            pictured_seed: Seed of the trials whose picture is kept; None for none.
+            stop: Asked between pieces; true ends the trials that are being trained as interrupted.
+        """
+        for block in choice.blocks:
+            if stop():
+                return
+            if len(block) == 1:
+                yield self._alone(block[0], pictured_seed, stop)
+                continue
+            torch.manual_seed(block[0].noise)
+            stack = self.stack(block, choice.layout)
+            yield from train_stack(stack, self.plan, choice.together, pictured_seed, stop)
+
+    def choose(self, setting: str | int) -> Choice:
+        """Choose how to train them.
+
+        Args:
+            setting: "auto", "off", or at most how many trials to stack. "auto" is the fastest stack that changes no
+                bit (on a GPU, that rounds alike), or for tiny models the largest; a number stacks even where that is
+                slower or rounds otherwise.
+        """
+        reason = "training.stack=off" if setting == "off" else self._why_not(setting == "auto")
+        if reason:
+            return self._one_by_one(reason)
+        if setting != "auto":
+            fits, reason = self.fits([int(setting)], exact=False)
+            return self._stacked(*fits.popitem(), exact=False) if fits else self._one_by_one(reason)
+        rehearsal = self._rehearsal(self.task.device.type == "cpu")
+        apart, reason = self._fitting(rehearsal, LEAST_STACK, APART)
+        if apart is None:
+            return self._rounded(reason)
+        gains = {size: self._gain(size, apart) for size in self.sizes()}
+        reason = "no stack fits the memory"
+        for size in sorted(gains, key=gains.__getitem__, reverse=True):
+            if gains[size] < LEAST_GAIN:
+                return self._one_by_one(f"stacked, trials are {gains[size]:.2f} times as fast")
+            layout, reason = self._fitting(rehearsal, size, _merged(apart))
+            if layout is not None:
+                return self._stacked(size, layout, rehearsal.exact)
+        return self._rounded(reason)
+
+    def fits(self, sizes: Sequence[int], exact: bool) -> tuple[dict[int, Layout], str | None]:
+        """Return the sizes at which trials of a stack end as they do alone, and how they lie there; else why none is.
+
+        Args:
+            sizes: Sizes to try.
+            exact: Whether to the last bit.
+        """
+        rehearsal = self._rehearsal(exact)
+        # What two trials do not survive, each for itself before its optimizer, needs no larger stack to be tried. Nor
+        # would it do later on, when others have diverged.
+        apart, reason = self._fitting(rehearsal, LEAST_STACK, APART)
+        found: dict[int, Layout] = {}
+        for size in sizes if apart else ():
+            layout, reason = self._fitting(rehearsal, size, _merged(apart) if apart else ())
+            if layout is not None:
+                found[size] = layout
+        return found, reason
+
+    def blocks(self, most: int) -> list[list[Start]]:
+        """Divide the trials into stacks of at most so many: whole learning-rate grids of some seeds, else parts of one.
+
+        Trials of one seed share their batches, so they stay together as long as they can.
+        """
+        rates = list(dict.fromkeys(start.lr for start in self.starts))
+        seeds = list(dict.fromkeys(start.seed for start in self.starts))
+        found = {(start.lr, start.seed): start for start in self.starts}
+        rate_parts = _parts(rates, most)
+        seed_parts = _parts(seeds, max(1, most // len(rates)))
+        return [[found[lr, seed] for lr in some for seed in these] for these in seed_parts for some in rate_parts]
+
+    def _one_by_one(self, reason: str | None) -> Choice:
+        return Choice(self.blocks(1), APART[0], False, ONE_BY_ONE, True, reason)
+
+    def _stacked(self, size: int, layout: Layout, exact: bool) -> Choice:
+        blocks = self.blocks(size)
+        path = "vmap" if self.task.stacked_training_forward is None else "native"
+        largest = max(blocks, key=len)
+        together = self._rehearsal(exact).evaluates_together(largest, self.plan.evaluation_batch_size)
+        return Choice(blocks, layout, together, path, exact)
+
+    def _rounded(self, reason: str | None) -> Choice:
+        """Stack the trials of a tiny model to rounding; those of others not at all, for the reason given."""
+        fits, _ = self.fits(self.sizes()[:1], exact=False) if self._tiny() else ({}, None)
+        return self._stacked(*fits.popitem(), exact=False) if fits else self._one_by_one(reason)
+
+    def _tiny(self) -> bool:
+        """Tell whether the model is tiny and written in stacked layers."""
+        parameters = sum(parameter.numel() for parameter in self.task.initialise(0))
+        return self.task.stacked_training_forward is not None and parameters <= TINY
+
+    def _why_not(self, auto: bool) -> str | None:
+        task, plan, method = self.task, self.plan, self.plan.method
+        reasons = {
+            "a single trial": len(self.starts) == 1,
+            "a budget in seconds": plan.seconds is not None,
+            "the optimizer calls for the loss itself": method.closure,
+            "gradients are differentiated again": method.gradient_graph,
+            "gradients are clipped": method.clip_norm is not None,
+            "batches of many sizes": plan.remainder == "carry" and len(task.train) % plan.batch_size > 0,
+            "micro-batches": method.micro_batch is not None,
+            "the batch size grows": method.phases is not None,
+            "the task acts on parameters after each step": task.after_step is not None,
+            "examples are drawn afresh": task.stream is not None,
+            "sparse gradients": task.sparse,
+            f"fewer than {LEAST_STEPS} steps": auto and plan.steps is not None and plan.steps < LEAST_STEPS,
+        }
+        return next((reason for reason, holds in reasons.items() if holds), None)
+
+    def sizes(self) -> list[int]:
+        """Return the sizes of stacks that are worth trying and fit the memory, largest first."""
+        rates, everything = len({start.lr for start in self.starts}), len(self.starts)
+        seeds = everything // rates
+        wanted = {everything, rates * max(1, seeds // 4), rates, -(-rates // 2)}
+        parameters = sum(p.numel() * p.element_size() for p in self.task.initialise(0))
+        each = PARAMETER_COPIES * parameters + self.activation_bytes
+        most = int(MEMORY_SHARE * _free_bytes(self.task.device) / max(each, 1))
+        return sorted((size for size in wanted if 2 <= size <= most), reverse=True)
+
+    def _rehearsal(self, exact: bool) -> Rehearsal:
+        plan = self.plan
+        return Rehearsal(self.task, self.stack, self.stepper, plan.batch_size, plan.remainder, exact)
+
+    def _fitting(self, rehearsal: Rehearsal, size: int, layouts: Sequence[Layout]) -> tuple[Layout | None, str | None]:
+        """Return the first layout in which each trial of a stack ends as it does alone; else why not."""
+        reason = None
+        block = max(self.blocks(size), key=len)
+        for layout in layouts:
+            reason = rehearsal.why_not(block, layout)
+            if reason is None:
+                return layout, None
+        return None, reason
+
+    def _gain(self, size: int, apart: Layout) -> float:
+        """Return how many times as fast a trial of a stack is as one alone."""
+        block = max(self.blocks(size), key=len)
+        alone = _step_seconds(self.stepper(block[0]))
+        for layout in _merged(apart):
+            try:
+                return alone / (_step_seconds(self.stack(block, layout)) / len(block))
+            except Exception:
+                continue
+        return 0.0
+
+    def stack(self, block: Sequence[Start], layout: Layout, data: Split | None = None) -> Stack:
+        """Return fresh trials stacked; `data` replaces what they are trained on."""
+        plan = self.plan
+        batches = stacked_batches(self.task, block, plan.batch_size, plan.remainder, plan.reshuffle, data)
+        return Stack(self.task, self.build, block, batches, plan.method, layout, self.gradients)
+
+    def stepper(self, start: Start, data: Split | None = None) -> Stepper:
+        """Return a fresh trial alone; `data` replaces what it is trained on."""
+        plan, parameters, data = self.plan, self.task.initialise(start.init), data or self.task.train
+        order = BatchOrder(data.inputs, data.labels, plan.batch_size, plan.remainder, plan.reshuffle, start.order)
+        return Stepper(self.task, parameters, self.build(parameters, start.lr), order, plan.method, self.gradients)
+
+    def _alone(self, start: Start, pictured_seed: int | None, stop: Callable[[], bool]) -> Trial:
+        plan = replace(self.plan, pictured=start.seed == pictured_seed)
+        return train_trial(
+            self.task,
+            self.build,
+            plan,
+            start.lr,
+            start.seed,
+            start.init,
+            start.order,
+            start.noise,
+            stop,
+            self.gradients,
+        )
+
+
+def _merged(apart: Layout) -> tuple[Layout, ...]:
+    """Return the layouts in which trials are the more one to their optimizers the earlier they come."""
+    return apart._replace(views=True, groups=True), apart._replace(views=True), apart
+
+
+Item = TypeVar("Item")
+
+
+def _parts(items: Sequence[Item], most: int) -> list[Sequence[Item]]:
+    """Divide a list into the fewest parts of at most so many, as even as can be."""
+    count = -(-len(items) // most)
+    cuts = [len(items) * number // count for number in range(count + 1)]
+    return [items[a:b] for a, b in pairwise(cuts)]
+
+
+def _step_seconds(stepper: Stepper | Stack) -> float:
+    """Return the seconds of a step, of all trials of a stack: the faster of the last two of windows that double."""
+    cpu = stepper.task.device.type == "cpu"
+    # On a CPU the process's own time: what else runs there delays one contestant or the other.
+    clock = time.process_time if cpu else time.perf_counter
+    stepper.run(1, lambda: False)
+    taken: list[float] = []
+    steps = 1
+    while len(taken) < 2 or taken[-1] * steps / 2 < TIMED_SECONDS:
+        start = clock()
+        stepper.run(steps, lambda: False)
+        taken.append((clock() - start) / steps)
+        steps *= 2
+    return min(taken[-2:])
+
+
+def _free_bytes(device: torch.device) -> int:
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    return int(psutil.virtual_memory().available)
