@@ -80,13 +80,22 @@ def _parser() -> Parser:
     )
     audit = commands.add_parser("audit", help="check the measurement itself on one cell (Hydra overrides)")
     audit.add_argument("overrides", nargs="*", help="as for bench run")
+    frontier = commands.add_parser("frontier", help="the largest batch that fits, predicted and found")
+    frontier.add_argument("overrides", nargs="*", help="as for bench run; the batch size is not looked at")
+    frontier.add_argument(
+        "--limit-mib", type=float, metavar="MIB", help="memory that batches may take (default: the device's; CPU: 2048)"
+    )
+    frontier.add_argument("--most", type=int, default=2**24, metavar="N", help="largest batch to try (default: 2^24)")
+    frontier.add_argument("-o", "--out", type=Path, metavar="FILE", help="write it as JSON")
     listing = commands.add_parser("list", help="list what there is to choose from")
     listing.add_argument("what", metavar="{tasks,optimizers,experiments}", help="what to list")
     _sweep_parser(commands, "wandb-check", "compare a sweep's records with their W&B mirror")
     speed = commands.add_parser("speed", help="speed of the training loop itself")
     speed_commands = speed.add_subparsers(dest="speed_command", metavar="COMMAND", parser_class=Parser, required=True)
-    engine = speed_commands.add_parser("engine", help="our training loop beside the loops people write by hand")
-    engine.add_argument("-o", "--out", type=Path, help="folder for engine.csv, engine.md and environment.json")
+    engine = speed_commands.add_parser(
+        "engine", help="our loop beside those people write, stacked trials beside single ones"
+    )
+    engine.add_argument("-o", "--out", type=Path, help="folder for engine.md, tables and environment.json")
     engine.add_argument("--rounds", type=int, default=15, help="interleaved rounds (default: 15)")
     engine.add_argument("--device", default="cpu", help="device (default: cpu)")
     _speed_parsers(speed_commands)
@@ -209,6 +218,12 @@ def _audit(options: argparse.Namespace) -> int:
     return 0 if all(check.passed for check in checks) else 1
 
 
+def _frontier(options: argparse.Namespace) -> int:
+    from bench.launching.frontier import frontier
+
+    return frontier(options.overrides, options.limit_mib, options.most, options.out)
+
+
 def _list(options: argparse.Namespace) -> int:
     from bench.listing import LISTINGS, print_table
 
@@ -248,6 +263,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "export": _export,
     "verify": _verify,
     "audit": _audit,
+    "frontier": _frontier,
     "list": _list,
     "wandb-check": _wandb_check,
     "speed": _speed,

@@ -1,6 +1,7 @@
 """Memory of one training step: what autograd keeps, what the optimizer keeps, and peaks as the system sees them."""
 
 import ctypes
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -8,6 +9,7 @@ from torch import Tensor
 
 from bench.optimizers.registry import state_bytes, stored_parts
 from bench.results.record import Memory
+from bench.tasks.task import Task
 from bench.training.stepper import Stepper
 
 MIB = 2**20
@@ -27,11 +29,11 @@ def measure_memory(stepper: Stepper) -> Memory:
     device = stepper.task.device
     activations = activation_bytes(stepper)
     cuda = device.type == "cuda"
-    base = _reset_resident_peak()
+    base = reset_resident_peak()
     if cuda:
         torch.cuda.reset_peak_memory_stats(device)
     stepper.run(PEAK_STEPS, lambda: False)
-    peak = _status_mib("VmHWM") if base is not None else None
+    peak = status_mib("VmHWM") if base is not None else None
     return Memory(
         peak_allocated_mib=torch.cuda.max_memory_allocated(device) / MIB if cuda else None,
         peak_reserved_mib=torch.cuda.max_memory_reserved(device) / MIB if cuda else None,
@@ -50,8 +52,18 @@ def activation_bytes(stepper: Stepper) -> int:
     Counted exactly through `torch.autograd.graph.saved_tensors_hooks`: the storages saved, each once, without those
     of the parameters. The batch itself is counted where it is saved.
     """
-    task, size = stepper.task, stepper.batches.batch_size
-    own = {p.untyped_storage().data_ptr() for p in stepper.weights}
+    return activation_bytes_of(stepper.task, stepper.weights, stepper.batches.batch_size)
+
+
+def activation_bytes_of(task: Task, weights: Sequence[Tensor], size: int) -> int:
+    """Return the bytes autograd keeps for the backward pass at a batch size; see `activation_bytes`.
+
+    Args:
+        task: What is trained.
+        weights: Parameters, then buffers.
+        size: Examples of the batch.
+    """
+    own = {p.untyped_storage().data_ptr() for p in weights}
     saved: dict[int, int] = {}
     kept: list[Tensor] = []
 
@@ -66,7 +78,7 @@ def activation_bytes(stepper: Stepper) -> int:
     # In storage of its own: a view would be counted with the whole training split that it is cut from.
     inputs, labels = task.example_batch(size)
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        task.loss(stepper.weights, inputs, labels)
+        task.loss(weights, inputs, labels)
     return sum(saved.values())
 
 
@@ -74,14 +86,14 @@ def _bytes(tensors: list[Tensor]) -> int:
     return sum(part.numel() * part.element_size() for tensor in tensors for part in stored_parts(tensor))
 
 
-def _reset_resident_peak() -> float | None:
+def reset_resident_peak() -> float | None:
     """Reset the kernel's resident peak of this process; return the resident MiB now, None where that cannot be."""
     _return_free_memory()
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:
         return None
-    return _status_mib("VmRSS")
+    return status_mib("VmRSS")
 
 
 def _return_free_memory() -> None:
@@ -93,7 +105,8 @@ def _return_free_memory() -> None:
         return
 
 
-def _status_mib(field: str) -> float | None:
+def status_mib(field: str) -> float | None:
+    """Return a field of the kernel's status of this process, such as "VmRSS", in MiB; None where it has none."""
     try:
         status = Path("/proc/self/status").read_text()
     except OSError:

@@ -116,13 +116,13 @@ def test_where_the_kernel_tells_nothing(task: Task, monkeypatch: pytest.MonkeyPa
     assert (result.base_rss_mib, result.peak_rss_mib) == (None, None)
     assert result.activation_bytes == 4 * PER_EXAMPLE["mlp"] + F32
     monkeypatch.setattr(Path, "read_text", refuse)
-    assert memory._status_mib("VmHWM") is None
+    assert memory.status_mib("VmHWM") is None
 
 
 def test_a_status_without_the_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Path, "read_text", lambda *_, **__: "Name:\tbench\nVmHWM:\t  2048 kB\n")
-    assert memory._status_mib("VmHWM") == 2.0
-    assert memory._status_mib("VmRSS") is None
+    assert memory.status_mib("VmHWM") == 2.0
+    assert memory.status_mib("VmRSS") is None
 
 
 def test_another_c_library(monkeypatch: pytest.MonkeyPatch, task: Task) -> None:

@@ -36,6 +36,14 @@ def test_intervals_hang_together(windows: int) -> None:
     # Every batch has 10 examples, so each window's rate is 10 over its time per step.
     assert result.examples_per_second.median == pytest.approx(10 / (result.step_ms.median / 1e3), rel=1e-9)
     assert result.examples_per_second.lo == pytest.approx(10 / (result.step_ms.hi / 1e3), rel=1e-9)
+    for part in (result.data_ms, result.forward_ms, result.control_ms):
+        assert part is not None
+        assert part.n == windows
+        assert ordered(part)
+    assert result.backward_ms is not None
+    assert result.first_step_ms is not None
+    assert result.first_step_ms > 0
+    assert (result.drift is None) == (windows < 4)
     # Warm-up, two probes, windows.
     assert stepper.steps == 4 + 2 * speed.MINIMUM_STEPS + windows * result.steps_per_window
     assert all(p.isfinite().all() for p in parameters)
@@ -47,7 +55,7 @@ def test_an_optimizer_that_asks_for_the_loss_has_no_step_apart_from_the_rest() -
     order = BatchOrder(task.train.inputs, task.train.labels, 10, "keep", True, 0)
     stepper = Stepper(task, parameters, builder("lbfgs")(parameters, 0.1), order, Method(closure=True))
     result = measure_speed(stepper, 1, 5, 1e-4, 1)
-    assert result.optimizer_step_ms is None
+    assert (result.optimizer_step_ms, result.data_ms, result.forward_ms, result.backward_ms) == (None,) * 4
     assert ordered(result.step_ms)
     assert stepper.steps == 1 + 2 * speed.MINIMUM_STEPS + 5 * result.steps_per_window
 
@@ -75,6 +83,16 @@ def test_times_on_a_clock_of_our_own(monkeypatch: pytest.MonkeyPatch) -> None:
         clock.now += 0.003
         return type(task).loss(task, *arguments)
 
+    ticks = iter(range(10**9))
+
+    def control(device: torch.device) -> Any:
+        # Half a millisecond at first, then one.
+        def call() -> None:
+            clock.now += 0.0005 if next(ticks) < 6 + 3 * 48 else 0.001
+
+        return call
+
+    monkeypatch.setattr(speed, "_control", control)
     # 50 examples in batches of 20 and a remainder of 10: a step sees 16.7 examples on average.
     parameters = task.initialise(0)
     order = BatchOrder(task.train.inputs, task.train.labels, 20, "keep", True, 0)
@@ -88,9 +106,17 @@ def test_times_on_a_clock_of_our_own(monkeypatch: pytest.MonkeyPatch) -> None:
     assert result.optimizer_step_ms.median == pytest.approx(1.0)
     assert result.examples_per_second.median == pytest.approx(50 / 3 / 0.004)
     assert result.step_ms.lo == pytest.approx(result.step_ms.hi)
+    assert result.forward_ms is not None
+    assert result.forward_ms.median == pytest.approx(3.0)
+    assert result.backward_ms is not None
+    assert result.backward_ms.median == pytest.approx(0.0)
+    assert result.first_step_ms == pytest.approx(4.0)
+    # Six calls to see how long one takes, then windows of 48, three of them fast: of five the last two are late.
+    assert result.drift == pytest.approx(1.0)
 
 
 def test_a_window_is_never_shorter_than_three_steps() -> None:
-    assert speed._steps_per_window(lambda steps: steps * 10.0, 0.05) == 3
-    assert speed._steps_per_window(lambda steps: steps * 0.001, 0.05) == 50
-    assert speed._steps_per_window(lambda steps: 0.0, 1e-9) == 3
+    assert speed._calls_per_window(lambda steps: steps * 10.0, 0.05) == 3
+    assert speed._calls_per_window(lambda steps: steps * 0.001, 0.05) == 50
+    assert speed._calls_per_window(lambda steps: 0.0, 1e-9) == 3
+    assert speed._calls_per_window(lambda steps: 0.0, 1.0) == speed.MOST_CALLS
