@@ -165,7 +165,7 @@ class Speed:
         backward_ms: Milliseconds of its gradient, beyond the loss.
         control_ms: Milliseconds of work that is the same in every cell, measured in between.
         drift: Fraction by which the control was slower in the later half of the windows than in the earlier; None of
-            fewer than four windows. The last six are None in records before 0.3, parts of a step also where the
+            fewer than four windows. The last six are None in records before 0.2, parts of a step also where the
             optimizer calls for the loss itself.
     """
 
@@ -252,7 +252,7 @@ class Record:
         command: The command line that launched the sweep; empty where there was none.
         seconds: Wall-clock seconds the cell took, by part ("data", "audit", "memory", "speed", "stacking",
             "training").
-        stacking: How the trials were trained; None if the cell did not get there, and in records before 0.3.
+        stacking: How the trials were trained; None if the cell did not get there, and in records before 0.2.
     """
 
     schema: int
