@@ -93,6 +93,7 @@ _TEXTS = [
     "reason",
     "digest",
     "measure",
+    "stacking",
 ]
 
 

@@ -55,8 +55,9 @@ def audit_data(task: Task, declared_sizes: tuple[int, int, int]) -> list[AuditCh
 
 
 def audit_training(subject: Subject) -> list[AuditCheck]:
-    """Run the checks of the cell's own model, loop and optimizer."""
-    return [check(subject) for check in TRAINING_CHECKS]
+    """Run the checks of the cell's own model, loop and optimizer; torch's own random numbers stay what they were."""
+    with torch.random.fork_rng(devices=[]):
+        return [check(subject) for check in TRAINING_CHECKS]
 
 
 def does_not_apply(check: str, why: str) -> AuditCheck:
