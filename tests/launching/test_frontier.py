@@ -20,7 +20,7 @@ def ended(*words: str) -> int:
 
 def test_predicted_and_found(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "frontier.json"
-    assert ended(*WORDS, "--limit-mib", "256", "-o", str(out)) == 0
+    assert ended(*WORDS, "--limit-mib", "128", "-o", str(out)) == 0
     found = json.loads(out.read_text(encoding="utf-8"))
     words = capfd.readouterr().out
     assert f"{found['predicted']:,} predicted, {found['found']:,} found" in words
@@ -28,8 +28,8 @@ def test_predicted_and_found(tmp_path: Path, capfd: pytest.CaptureFixture[str]) 
     fitted = [a["batch_size"] for a in found["tried"] if a["peak_bytes"] is not None]
     failed = [a["batch_size"] for a in found["tried"] if a["peak_bytes"] is None]
     assert found["found"] == max(fitted) < min(failed) <= max(fitted) * (1 + PRECISION) + 1
-    # 256 MiB hold no more examples than their pixels and hidden units alone fill, and at least a fifth of that.
-    most = 256 * 2**20 / (4 * (784 + 128))
+    # 128 MiB hold no more examples than their pixels and hidden units alone fill, and at least a fifth of that.
+    most = 128 * 2**20 / (4 * (784 + 128))
     assert most / 5 < found["found"] < most
     assert found["activations"]["slope"] > 4 * 784
 
