@@ -94,7 +94,8 @@ class Rehearsal:
     def _compare_gradients(self, block: Sequence[Start], layout: Layout) -> bool:
         task = self.task
         stack, steppers = self.stack(block, layout, None), [self.stepper(start, None) for start in block]
-        orders = len({start.order for start in block})
+        # A batch that is the whole split is the same for all.
+        orders = 1 if self.batch_size >= len(task.train) else len({start.order for start in block})
         for number, part in enumerate(_parts(task.train, self.batch_size, self.remainder == "keep")):
             # Trials with orders of their own see batches of their own: here the same one, turned round.
             seen = [Split(part.inputs.roll(number, 0), part.labels.roll(number, 0)) for number in range(orders)]
@@ -106,7 +107,7 @@ class Rehearsal:
                     torch.stack([split.inputs for split in of_trials]), torch.stack([s.labels for s in of_trials])
                 )
             for trial, stepper in enumerate(steppers):
-                own = seen[stack.orders()[trial]]
+                own = seen[stack.orders()[trial] if orders > 1 else 0]
                 loss = task.loss(stepper.weights, own.inputs, own.labels)
                 alone = torch.autograd.grad(loss, stepper.parameters)
                 if not self._alike([several[trial] for several in found], alone):

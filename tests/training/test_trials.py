@@ -135,6 +135,13 @@ def test_schedules_and_averages_are_stacked_exactly() -> None:
         assert stacked(trials, 4)[1] == alone(trials)
 
 
+def test_full_batches_are_one_batch_for_all() -> None:
+    trials = trials_of(image_task(), "momentum", starts_of([0.01, 0.1], [0, 1, 2]), batch_size=50, steps=20)
+    choice, found = stacked(trials, 6)
+    assert found == alone(trials)
+    assert [len(inputs) for inputs, _ in next(trials.stack(choice.blocks[0], choice.layout).batches.take(1))] == [50]
+
+
 def test_interrupted_trials_say_so() -> None:
     task = image_task()
     trials = trials_of(task, "sgd", starts_of([0.01, DIVERGES], [0, 1]), steps=500)
