@@ -25,8 +25,9 @@ from bench.training.seeds import Start
 from bench.training.stack import Build, Layout, Stack, stacked_batches
 from bench.training.stepper import Stepper
 
-#: Trials of fewer steps are trained one by one: trying costs more than stacking could gain.
-LEAST_STEPS = 100
+#: Trials of fewer steps are trained one by one: trying costs some sixty steps of each, more than stacking could gain.
+#: Of models of more than so many numbers it gains little, a fifth or so.
+LEAST_STEPS, LEAST_STEPS_LARGE, LARGE = 100, 500, 10_000
 LEAST_STACK = 2
 #: Seconds that each candidate is timed for at least.
 TIMED_SECONDS = 0.01
@@ -182,11 +183,15 @@ class Trials:
 
     def _tiny(self) -> bool:
         """Tell whether the model is tiny and written in stacked layers."""
-        parameters = sum(parameter.numel() for parameter in self.task.initialise(0))
-        return self.task.stacked_training_forward is not None and parameters <= TINY
+        return self.task.stacked_training_forward is not None and self._numbers() <= TINY
+
+    def _numbers(self) -> int:
+        """Return how many numbers the parameters have."""
+        return sum(parameter.numel() for parameter in self.task.initialise(0))
 
     def _why_not(self, auto: bool) -> str | None:
         task, plan, method = self.task, self.plan, self.plan.method
+        least = LEAST_STEPS_LARGE if self._numbers() > LARGE else LEAST_STEPS
         reasons = {
             "a single trial": len(self.starts) == 1,
             "a budget in seconds": plan.seconds is not None,
@@ -199,7 +204,7 @@ class Trials:
             "the task acts on parameters after each step": task.after_step is not None,
             "examples are drawn afresh": task.stream is not None,
             "sparse gradients": task.sparse,
-            f"fewer than {LEAST_STEPS} steps": auto and plan.steps is not None and plan.steps < LEAST_STEPS,
+            f"fewer than {least} steps": auto and plan.steps is not None and plan.steps < least,
         }
         return next((reason for reason, holds in reasons.items() if holds), None)
 

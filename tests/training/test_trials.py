@@ -175,6 +175,11 @@ def test_what_cannot_be_stacked_is_trained_one_by_one_and_says_why(changes: dict
     assert (choice.path, choice.reason, choice.most) == (ONE_BY_ONE, reason, 1)
 
 
+def test_large_models_have_to_take_more_steps() -> None:
+    trials = trials_of(image_task(hidden=200), "sgd", starts_of([0.1, 0.2], [0]), steps=499)
+    assert trials.choose("auto").reason == "fewer than 500 steps"
+
+
 def test_off_and_single_trials() -> None:
     task = toy_task()
     assert trials_of(task, "sgd", starts_of([0.1, 0.2], [0])).choose("off").reason == "training.stack=off"
