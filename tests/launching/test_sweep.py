@@ -168,7 +168,8 @@ def test_a_full_disk_ends_the_sweep_with_whole_records_only(tmp_path: Path, smal
     assert "No space left on device" in said
     assert "make room and give the same command to go on" in said
     store = Store(small_disk / "default")
-    assert all(record.status == "complete" for record, _ in store.read_all())
+    # The cell that was being trained meanwhile is told to stop, and what it has may fit.
+    assert {str(record.status) for record, _ in store.read_all()} <= {"complete", "interrupted"}
     assert [p.name for p in store.path.iterdir() if p.name.startswith(".")] == []
     # With room the same grid is completed.
     subprocess.run(["mount", "-o", "remount,size=8m", str(small_disk)], check=True)
