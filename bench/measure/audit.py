@@ -4,7 +4,6 @@ Each check returns what it saw and what it held that against. They run on the ve
 cell, on a copy of nothing: what passes here is what is trained.
 """
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -159,12 +158,10 @@ def disjoint_splits(task: Task) -> AuditCheck:
 
 
 def _fingerprints(split: Split) -> set[int]:
-    """Return a hash per example; a random projection in float64 tells different images apart."""
-    generator = torch.Generator().manual_seed(0)
-    flat = split.inputs.to("cpu", torch.float64).flatten(1)
-    direction = torch.randn(flat.shape[1], generator=generator, dtype=torch.float64)
-    # Rounded: the sum's last bits depend on where in the matrix a row stands.
-    return {round(value * 1e6) for value in (flat @ direction).tolist() if math.isfinite(value)}
+    """Return a hash of each example's inputs, all of their bytes."""
+    # A zero of either sign is a zero.
+    rows = (split.inputs.detach().cpu().flatten(1) + 0).contiguous().numpy()
+    return {hash(row.tobytes()) for row in rows}
 
 
 def zero_learning_rate(subject: Subject) -> AuditCheck:

@@ -18,7 +18,7 @@ from bench.tasks.problem import Model, Problem, Split
 from bench.tasks.task import Task, build_task
 from bench.training import batches
 from bench.training.batches import Batch, BatchOrder
-from tests.cases import OPTIMIZERS, builder, plan_of
+from tests.cases import OPTIMIZERS, builder, plan_of, toy_task
 
 SIZES = (4000, 500, 500)
 
@@ -398,3 +398,11 @@ def test_mps_has_no_float64_to_check_gradients_in(subject: Subject) -> None:
     check = audit.gradient(dataclasses.replace(subject, task=there))
     assert check.passed
     assert "skipped" in check.value
+
+
+def test_examples_that_are_close_are_not_the_same() -> None:
+    near = torch.linspace(0, 1e-4, 2000, dtype=torch.float64).view(-1, 1)
+    labels = torch.zeros(len(near), dtype=torch.int64)
+    task = dataclasses.replace(toy_task(), train=Split(near, labels), val=Split(near + 1e-9, labels))
+    assert audit.disjoint_splits(task).passed
+    assert not audit.disjoint_splits(dataclasses.replace(task, val=Split(near.clone(), labels))).passed
