@@ -17,7 +17,7 @@ from torch import Tensor
 from bench.config import Cell
 from bench.errors import BenchError, DeviceUnavailable, Incompatible
 from bench.measure.audit import Subject, audit_data, audit_training
-from bench.measure.memory import measure_memory
+from bench.measure.memory import measure_memory, out_of_memory
 from bench.measure.speed import measure_speed
 from bench.optimizers.registry import (
     CLOSURE,
@@ -132,14 +132,12 @@ def run_cell(cell: Cell, stop: Callable[[], bool] = lambda: False, concurrent_wo
             status, reason = CellStatus.INTERRUPTED, "stopped before it was done"
     except (DeviceUnavailable, Incompatible) as error:
         status, reason = CellStatus.UNAVAILABLE, str(error)
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        status, reason = CellStatus.OOM, _one_line(error)
     except BenchError as error:
         status, reason = CellStatus.FAILED, str(error)
     except Exception as error:
-        out_of_memory = "can't allocate memory" in str(error)
-        status = CellStatus.OOM if out_of_memory else CellStatus.FAILED
-        reason, trace = _one_line(error), None if out_of_memory else traceback.format_exc()
+        refused = out_of_memory(error)
+        status = CellStatus.OOM if refused else CellStatus.FAILED
+        reason, trace = _one_line(error), None if refused else traceback.format_exc()
     return _record(cell, device, progress, status, reason, trace, started)
 
 

@@ -28,7 +28,6 @@ from bench.training.devices import prepare
 CPU_LIMIT_MIB, FREE_SHARE = 2048.0, 0.5
 #: Parts of the limit that the two small batches fill by the activation line, from which the frontier is predicted.
 SMALL_SHARES = (0.05, 0.1)
-MOST = 2**24
 #: Seconds that one attempt may take.
 PATIENCE = 600.0
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from bench.errors import DeviceUnavailable
-from bench.measure.memory import MIB, activation_bytes_of, reset_resident_peak, status_mib
+from bench.measure.memory import MIB, activation_bytes_of, out_of_memory, reset_resident_peak, status_mib
 from bench.tasks.task import Task
 
 #: Steps of an attempt: the second has the optimizer's state beside everything else.
@@ -92,10 +92,10 @@ def attempt(task: Task, build: Callable[[list[Tensor], float], torch.optim.Optim
         base = torch.cuda.memory_allocated(device) / MIB
     try:
         _steps(task, build, size)
-    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-        lines = str(error).strip().splitlines()
-        if isinstance(error, RuntimeError) and not _of_memory(error):
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
             raise
+        lines = str(error).strip().splitlines()
         return Attempt(size, None, lines[0] if lines else type(error).__name__)
     finally:
         _free(device)
@@ -177,10 +177,6 @@ def _steps(task: Task, build: Callable[[list[Tensor], float], torch.optim.Optimi
     for _ in range(ATTEMPT_STEPS):
         closure()
         optimizer.step()
-
-
-def _of_memory(error: Exception) -> bool:
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def _free(device: torch.device) -> None:

@@ -86,6 +86,11 @@ def _bytes(tensors: list[Tensor]) -> int:
     return sum(part.numel() * part.element_size() for tensor in tensors for part in stored_parts(tensor))
 
 
+def out_of_memory(error: BaseException) -> bool:
+    """Tell whether an error says that memory was refused; the CPU's allocator says it in words alone."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+
+
 def reset_resident_peak() -> float | None:
     """Reset the kernel's resident peak of this process; return the resident MiB now, None where that cannot be."""
     _return_free_memory()

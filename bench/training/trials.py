@@ -126,7 +126,8 @@ class Trials:
         apart, reason = self._fitting(rehearsal, LEAST_STACK, APART)
         if apart is None:
             return self._rounded(reason)
-        gains = {size: self._gain(size, apart) for size in self.sizes()}
+        alone = _step_seconds(self.stepper(self.starts[0]))
+        gains = {size: self._gain(size, apart, alone) for size in self.sizes()}
         reason = "no stack fits the memory"
         for size in sorted(gains, key=gains.__getitem__, reverse=True):
             if gains[size] < LEAST_GAIN:
@@ -147,9 +148,11 @@ class Trials:
         # What two trials do not survive, each for itself before its optimizer, needs no larger stack to be tried. Nor
         # would it do later on, when others have diverged.
         apart, reason = self._fitting(rehearsal, LEAST_STACK, APART)
+        if apart is None:
+            return {}, reason
         found: dict[int, Layout] = {}
-        for size in sizes if apart else ():
-            layout, reason = self._fitting(rehearsal, size, _merged(apart) if apart else ())
+        for size in sizes:
+            layout, reason = self._fitting(rehearsal, size, _merged(apart))
             if layout is not None:
                 found[size] = layout
         return found, reason
@@ -216,7 +219,7 @@ class Trials:
         parameters = sum(p.numel() * p.element_size() for p in self.task.initialise(0))
         each = PARAMETER_COPIES * parameters + self.activation_bytes
         most = int(MEMORY_SHARE * _free_bytes(self.task.device) / max(each, 1))
-        return sorted((size for size in wanted if 2 <= size <= most), reverse=True)
+        return sorted((size for size in wanted if LEAST_STACK <= size <= most), reverse=True)
 
     def _rehearsal(self, exact: bool) -> Rehearsal:
         plan = self.plan
@@ -232,10 +235,9 @@ class Trials:
                 return layout, None
         return None, reason
 
-    def _gain(self, size: int, apart: Layout) -> float:
-        """Return how many times as fast a trial of a stack is as one alone."""
+    def _gain(self, size: int, apart: Layout, alone: float) -> float:
+        """Return how many times as fast a trial of a stack is as one alone, whose step takes `alone` seconds."""
         block = max(self.blocks(size), key=len)
-        alone = _step_seconds(self.stepper(block[0]))
         for layout in _merged(apart):
             try:
                 return alone / (_step_seconds(self.stack(block, layout)) / len(block))
@@ -257,18 +259,7 @@ class Trials:
 
     def _alone(self, start: Start, pictured_seed: int | None, stop: Callable[[], bool]) -> Trial:
         plan = replace(self.plan, pictured=start.seed == pictured_seed)
-        return train_trial(
-            self.task,
-            self.build,
-            plan,
-            start.lr,
-            start.seed,
-            start.init,
-            start.order,
-            start.noise,
-            stop,
-            self.gradients,
-        )
+        return train_trial(self.task, self.build, plan, *start, stop, self.gradients)
 
 
 def _merged(apart: Layout) -> tuple[Layout, ...]:

@@ -239,9 +239,9 @@ def test_blocks_share_batches_as_long_as_they_can() -> None:
 def test_the_fastest_is_chosen_and_a_stack_that_gains_nothing_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
     task = image_task()
     trials = trials_of(task, "sgd", starts_of([0.01, 0.02, 0.1], [0, 1]), steps=200)
-    monkeypatch.setattr(Trials, "_gain", lambda self, size, apart: {6: 1.5, 3: 2.0, 2: 1.0}[size])
+    monkeypatch.setattr(Trials, "_gain", lambda self, size, apart, alone: {6: 1.5, 3: 2.0, 2: 1.0}[size])
     assert trials.choose("auto").most == 3
-    monkeypatch.setattr(Trials, "_gain", lambda self, size, apart: 1.0)
+    monkeypatch.setattr(Trials, "_gain", lambda self, size, apart, alone: 1.0)
     choice = trials.choose("auto")
     assert (choice.path, choice.reason) == (ONE_BY_ONE, "stacked, trials are 1.00 times as fast")
 
