@@ -119,7 +119,9 @@ def resolve(composed: DictConfig) -> Cell:
     """
     validation.check_keys(composed, Config, "")
     try:
-        config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), composed))
+        # Hydra composes on the schema; merging what is typed already would take longer than all other checks.
+        typed = OmegaConf.get_type(composed) is Config
+        config = OmegaConf.to_object(composed if typed else OmegaConf.merge(OmegaConf.structured(Config), composed))
     except OmegaConfBaseException as error:
         raise UsageError(f"{error.full_key}: {str(error).splitlines()[0]}") from None
     assert isinstance(config, Config)

@@ -56,6 +56,7 @@ class _Composer:
         self._parser = OverridesParser.create(config_loader=self._loader)
         self._groups = set(self._loader.list_groups(""))
         self._composed: dict[tuple[str, ...], DictConfig] = {}
+        self._parsed: dict[str, Override] = {}
 
     def cell(self, overrides: list[str]) -> Cell:
         """Compose and check one cell.
@@ -66,27 +67,35 @@ class _Composer:
         values = [word for word in overrides if self._is_value(word)]
         choices = tuple(word for word in overrides if word not in values)
         if choices not in self._composed:
-            self._composed[choices] = self._loader.load_sweep_config(self._config, list(choices))
+            self._composed[choices] = self._compose(choices)
         composed = copy.deepcopy(self._composed[choices])
         try:
             self._put(composed, values)
-            with open_dict(composed):
-                del composed["hydra"]
             OmegaConf.resolve(composed)
             return resolve(composed)
         except UsageError as error:
             raise UsageError(f"{error} [in the cell {' '.join(overrides)}]") from None
 
+    def _compose(self, choices: tuple[str, ...]) -> DictConfig:
+        """Let Hydra compose choices of files; its own node, half of what would be copied for each cell, is left out."""
+        composed: DictConfig = self._loader.load_sweep_config(self._config, list(choices))
+        with open_dict(composed):
+            del composed["hydra"]
+        return composed
+
     def _is_value(self, word: str) -> bool:
         """Whether an override sets a value that is there, and chooses no file."""
         key = word.partition("=")[0]
+        if key.partition(".")[0] == "hydra":
+            return False
         return bool(re.fullmatch(r"[A-Za-z_]\w*(\.\w+)*", key)) and key not in self._groups
 
     def _put(self, composed: DictConfig, values: list[str]) -> None:
-        if not values:
-            return
         apply: Callable[[list[Override], DictConfig], None] = ConfigLoaderImpl._apply_overrides_to_config
         try:
-            apply(self._parser.parse_overrides(values), composed)
+            for word in values:
+                if word not in self._parsed:
+                    self._parsed[word] = self._parser.parse_override(word)
+            apply([self._parsed[word] for word in values], composed)
         except COMPOSITION_ERRORS as error:
             raise usage_error(error) from None

@@ -1,7 +1,8 @@
 """Optimizer classes: those of the installed `torch.optim`, and any other by reference."""
 
+import functools
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import UsageError, unknown
@@ -65,9 +66,13 @@ def implementations(target: str) -> tuple[str, ...]:
     return (*offered, *(name for name in ("foreach", "fused") if name in parameters))
 
 
+#: The signature of a class, which every cell of a grid asks for a dozen times.
+_signature: Callable[[Any], inspect.Signature] = functools.cache(inspect.signature)
+
+
 def constructor(kind: "type[Optimizer]") -> dict[str, inspect.Parameter]:
     """Return the arguments of a class, by name; the first is what takes the parameters."""
-    return dict(inspect.signature(kind).parameters)
+    return dict(_signature(kind).parameters)
 
 
 def takes_any(kind: "type[Optimizer]") -> bool:
