@@ -76,13 +76,13 @@ def worker_count(workers: int | str, cells: Sequence[Cell]) -> int:
         if any(cell.config.device.name != "cpu" for cell in cells):
             return 1
         threads = max(cell.config.device.threads for cell in cells)
-        return max(1, _cores() // threads)
+        return max(1, usable_cores() // threads)
     if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
         raise UsageError(f"hydra.launcher.workers={workers}: must be an integer ≥ 1, or auto")
     return workers
 
 
-def _cores() -> int:
+def usable_cores() -> int:
     """Return the cores this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
