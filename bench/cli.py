@@ -54,6 +54,7 @@ def _dispatch(words: list[str]) -> int:
     if options.command is None:
         _parser().print_help()
         return USAGE_EXIT
+    options.line = shlex.join(["bench", *words])
     return COMMANDS[options.command](options)
 
 
@@ -87,6 +88,7 @@ def _parser() -> Parser:
     )
     frontier.add_argument("--most", type=int, default=2**24, metavar="N", help="largest batch to try (default: 2^24)")
     frontier.add_argument("-o", "--out", type=Path, metavar="FILE", help="write it as JSON")
+    _throughput_parser(commands)
     listing = commands.add_parser("list", help="list what there is to choose from")
     listing.add_argument("what", metavar="{tasks,optimizers,experiments}", help="what to list")
     _sweep_parser(commands, "wandb-check", "compare a sweep's records with their W&B mirror")
@@ -100,6 +102,26 @@ def _parser() -> Parser:
     engine.add_argument("--device", default="cpu", help="device (default: cpu)")
     _speed_parsers(speed_commands)
     return parser
+
+
+def _throughput_parser(commands: "argparse._SubParsersAction[Parser]") -> None:
+    summary = "time optimizers and batch sizes in randomised blocks in one process"
+    throughput = commands.add_parser(
+        "throughput",
+        help=summary,
+        description=f"{summary[0].upper()}{summary[1:]}: throughput, step-time fit, powers of two.",
+        epilog="example: bench throughput -o out task=mnist5k/mlp optimizer=sgd,adam batch_size=1,8,64,512",
+    )
+    throughput.add_argument("overrides", nargs="*", help="as for bench run -m; a grid of optimizers and batch sizes")
+    throughput.add_argument("-m", "--multirun", action="store_true", help="allowed as in bench run; a grid either way")
+    throughput.add_argument("--rounds", type=int, default=9, metavar="N", help="rounds, at least 5 (default: 9)")
+    throughput.add_argument(
+        "--control",
+        metavar="OPTIMIZER:BATCH",
+        help="cell measured again in between (default: the smallest batch of the first optimizer)",
+    )
+    throughput.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the orders (default: 0)")
+    throughput.add_argument("-o", "--out", type=Path, metavar="DIR", help="folder for throughput.md, json, csv and svg")
 
 
 def _speed_parsers(commands: "argparse._SubParsersAction[Parser]") -> None:
@@ -224,6 +246,14 @@ def _frontier(options: argparse.Namespace) -> int:
     return frontier(options.overrides, options.limit_mib, options.most, options.out)
 
 
+def _throughput(options: argparse.Namespace) -> int:
+    from bench.launching.throughput import Asked, throughput
+
+    return throughput(
+        Asked(tuple(options.overrides), options.rounds, options.control, options.seed, options.out, options.line)
+    )
+
+
 def _list(options: argparse.Namespace) -> int:
     from bench.listing import LISTINGS, print_table
 
@@ -264,6 +294,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "verify": _verify,
     "audit": _audit,
     "frontier": _frontier,
+    "throughput": _throughput,
     "list": _list,
     "wandb-check": _wandb_check,
     "speed": _speed,

@@ -295,6 +295,18 @@ def load_cell_task(cell: Cell, device: torch.device) -> Task:
     return _loaded(cell, device).task
 
 
+def fresh_trial(cell: Cell, device: torch.device, traced: bool = True) -> Stepper:
+    """Return a fresh single trial of a cell to measure on; see `bench.training.stepper`.
+
+    Args:
+        cell: The cell.
+        device: Its device, prepared.
+        traced: Whether its gradients are traced and played back, as those of a long training are.
+    """
+    loaded = _loaded(cell, device)
+    return _fresh(loaded.task, optimizer_builder(cell), cell, loaded.gradients if traced else None)
+
+
 def _subject(cell: Cell, task: Task) -> Subject:
     moves = moves_at_zero(cell.optimizer.target, all_arguments(cell.optimizer))
     return Subject(task, optimizer_builder(cell), trial_plan(cell), cell.lrs[len(cell.lrs) // 2], moves)

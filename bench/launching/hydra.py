@@ -7,14 +7,18 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
+from hydra import initialize_config_dir
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from hydra.types import HydraContext
+from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from bench.composition import COMPOSITION_ERRORS, usage_error
-from bench.config import Cell, resolve
+from bench.composition import BEHAVIOUR, COMPOSITION_ERRORS, register, usage_error
+from bench.config import Cell, conf_path, resolve
 from bench.errors import UsageError
 from bench.launching.sweep import run_sweep
 
@@ -32,7 +36,7 @@ def launch(context: HydraContext, config: DictConfig, workers: int | str, grid: 
         UsageError: A cell is not valid, or cells name different sweeps; nothing has been run then.
         SystemExit: Always, with the sweep's exit code.
     """
-    composer = _Composer(context, config)
+    composer = _Composer(context.config_loader, config)
     cells = [composer.cell(list(overrides)) for overrides in grid]
     places = sorted({(cell.config.results_root, cell.config.sweep) for cell in cells})
     if len(places) > 1:
@@ -40,6 +44,32 @@ def launch(context: HydraContext, config: DictConfig, workers: int | str, grid: 
         raise UsageError(f"a multirun is one sweep, but its cells would go to {names}")
     # `run_hydra` put the command line there for Hydra to read.
     raise SystemExit(run_sweep(cells, workers, shlex.join([*sys.argv[0].split(), *sys.argv[1:]])))
+
+
+def grid_cells(overrides: Sequence[str]) -> list[Cell]:
+    """Compose and check every cell of a grid, as `bench run -m` would, and run none.
+
+    Args:
+        overrides: What stands after `bench run -m`: values, comma lists, perhaps an experiment with a grid of its own.
+
+    Raises:
+        UsageError: A cell is not valid, or the overrides do not compose.
+    """
+    register()
+    try:
+        with initialize_config_dir(config_dir=str(conf_path()), **BEHAVIOUR):
+            hydra = GlobalHydra.instance().hydra
+            assert hydra is not None
+            config = hydra.compose_config("config", list(overrides), RunMode.MULTIRUN, with_log_configuration=False)
+            parser = OverridesParser.create(config_loader=hydra.config_loader)
+            params = [f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()]
+            (grid,) = BasicSweeper.split_arguments(
+                parser.parse_overrides([*params, *config.hydra.overrides.task]), max_batch_size=None
+            )
+            composer = _Composer(hydra.config_loader, config)
+            return [composer.cell(list(words)) for words in grid]
+    except COMPOSITION_ERRORS as error:
+        raise usage_error(error) from None
 
 
 class _Composer:
@@ -50,8 +80,8 @@ class _Composer:
     is then put where Hydra would put it.
     """
 
-    def __init__(self, context: HydraContext, config: DictConfig) -> None:
-        self._loader = context.config_loader
+    def __init__(self, loader: ConfigLoader, config: DictConfig) -> None:
+        self._loader = loader
         self._config = config
         self._parser = OverridesParser.create(config_loader=self._loader)
         self._groups = set(self._loader.list_groups(""))

@@ -59,7 +59,7 @@ def measure_speed(
     if not stepper.method.closure:
         contestants |= _parts(stepper)
     calls = {
-        name: _calls_per_window(run, window_seconds * (1.0 if name == "step" else PART_SHARE))
+        name: calls_per_window(run, window_seconds * (1.0 if name == "step" else PART_SHARE))
         for name, run in contestants.items()
     }
     taken: dict[str, list[float]] = {name: [] for name in contestants}
@@ -131,8 +131,13 @@ def _timed(call: Callable[[], object], device: torch.device) -> Window:
     return window
 
 
-def _calls_per_window(run: Window, window_seconds: float) -> int:
-    """Return how many calls fill a window, from the faster of two short probes."""
+def calls_per_window(run: Window, window_seconds: float) -> int:
+    """Return how many calls fill a window, from the faster of two short probes.
+
+    Args:
+        run: Makes so many calls and returns their seconds.
+        window_seconds: Aimed-at length of a window, seconds.
+    """
     seconds = min(run(MINIMUM_STEPS), run(MINIMUM_STEPS)) / MINIMUM_STEPS
     return min(MOST_CALLS, max(MINIMUM_STEPS, round(window_seconds / max(seconds, 1e-9))))
 

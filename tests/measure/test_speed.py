@@ -116,7 +116,7 @@ def test_times_on_a_clock_of_our_own(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_window_is_never_shorter_than_three_steps() -> None:
-    assert speed._calls_per_window(lambda steps: steps * 10.0, 0.05) == 3
-    assert speed._calls_per_window(lambda steps: steps * 0.001, 0.05) == 50
-    assert speed._calls_per_window(lambda steps: 0.0, 1e-9) == 3
-    assert speed._calls_per_window(lambda steps: 0.0, 1.0) == speed.MOST_CALLS
+    assert speed.calls_per_window(lambda steps: steps * 10.0, 0.05) == 3
+    assert speed.calls_per_window(lambda steps: steps * 0.001, 0.05) == 50
+    assert speed.calls_per_window(lambda steps: 0.0, 1e-9) == 3
+    assert speed.calls_per_window(lambda steps: 0.0, 1.0) == speed.MOST_CALLS
