@@ -131,6 +131,7 @@ def resolve(composed: DictConfig) -> Cell:
         )
     spec, config.task = validation.check_task(config.task)
     validation.check_numbers(config)
+    validation.check_energy(config.measure.energy_seconds)
     facts = task_facts(spec, config.seed.data)
     target_metric, target = validation.check_target(config.task, facts)
     config.task = dataclasses.replace(config.task, target_metric=target_metric, target=target)

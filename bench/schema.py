@@ -267,6 +267,10 @@ class MeasureConfig:
         warmup_steps: Steps before the first clock, ≥ 1.
         windows: Independent windows, ≥ 1; the interval needs at least 6 for 95 %.
         window_seconds: Aimed-at length of a window, seconds; never less than 3 steps.
+        memory_process: Where resident memory is measured: in the "worker" alone, whose memory holds what earlier cells
+            left behind, or in a "fresh" process besides, which takes a second or two to start (CPU only).
+        energy_seconds: Length of the window over which a device's energy counter is read, seconds, where there is one
+            (NVIDIA) and speed is measured; 0 to read none.
     """
 
     speed: bool = True
@@ -274,6 +278,8 @@ class MeasureConfig:
     warmup_steps: int = 20
     windows: int = 9
     window_seconds: float = 0.05
+    memory_process: str = field(default="worker", metadata=LATER)
+    energy_seconds: float = field(default=1.0, metadata=LATER)
 
 
 @dataclass

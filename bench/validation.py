@@ -178,6 +178,7 @@ def check_choices(config: Config) -> None:
         ("batch_schedule", config.batch_schedule.name, BATCH_SCHEDULES),
         ("optimizer.implementation", config.optimizer.implementation, IMPLEMENTATIONS),
         ("training.remainder", config.training.remainder, REMAINDERS),
+        ("measure.memory_process", config.measure.memory_process, ("worker", "fresh")),
         ("budget.until", config.budget.until, ("largest", "smallest")),
         ("incompatible", config.incompatible, ("refuse", "record")),
     ):
@@ -267,6 +268,12 @@ def check_numbers(config: Config) -> None:
     ):
         if not math.isfinite(number) or number <= 0:
             raise UsageError(f"{name}={number}: must be a finite number above 0")
+
+
+def check_energy(seconds: float) -> None:
+    """Check the length of the window over which energy is counted."""
+    if not math.isfinite(seconds) or seconds < 0:
+        raise UsageError(f"measure.energy_seconds={seconds}: must be a finite number, at least 0")
 
 
 def check_evaluation(evaluation: EvaluationConfig, facts: TaskFacts) -> None:

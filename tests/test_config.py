@@ -233,6 +233,11 @@ REFUSALS: list[tuple[dict[str, Any], str]] = [
     ({"training__micro_batch": 65}, "training.micro_batch=65: must be from 1 to the batch size (64), or null"),
     ({"training__average": 1.0}, "training.average=1.0: must be between 0 and 1, or null"),
     ({"budget__until": "both"}, "unknown budget.until 'both' (allowed: largest, smallest)"),
+    ({"measure__memory_process": "frsh"}, "unknown measure.memory_process 'frsh'; did you mean 'fresh'?"),
+    *(
+        ({"measure__energy_seconds": value}, f"measure.energy_seconds={value}: must be a finite number, at least 0")
+        for value in (-1.0, float("inf"), float("nan"))
+    ),
     ({"device__name": "gpu"}, "unknown device 'gpu'"),
     ({"device__name": "cuda:"}, "unknown device 'cuda:'"),
     ({"precision": "tf32"}, "precision=tf32 with device=cpu: tf32 is a mode of CUDA devices"),
@@ -371,7 +376,7 @@ def test_ids_never_change() -> None:
     # Another id for the same configuration would train a finished sweep again.
     assert cell().id == "ca053dc965d757e9"
     assert cell().id == cell_id(RESOLVED, {})
-    assert len(LEAVES) == 73
+    assert len(LEAVES) == 75
 
 
 def test_knobs_count_where_they_are_turned() -> None:

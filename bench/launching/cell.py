@@ -16,7 +16,9 @@ from torch import Tensor
 
 from bench.config import Cell
 from bench.errors import BenchError, DeviceUnavailable, Incompatible
+from bench.launching.peak import peak_in_fresh_process
 from bench.measure.audit import Subject, audit_data, audit_training
+from bench.measure.energy import with_energy
 from bench.measure.memory import measure_memory, out_of_memory
 from bench.measure.speed import measure_speed
 from bench.optimizers.registry import (
@@ -165,17 +167,16 @@ def _run(
     progress.implementation = _watch(task, build, cell)
     if config.measure.memory:
         with progress.timed("memory"):
-            progress.memory = measure_memory(_fresh(task, build, cell))
+            progress.memory = _memory(cell, _fresh(task, build, cell))
     if config.measure.speed:
         with progress.timed("speed"):
             measure = config.measure
-            progress.speed = measure_speed(
-                _fresh(task, build, cell, loaded.gradients),
-                measure.warmup_steps,
-                measure.windows,
-                measure.window_seconds,
-                concurrent_workers,
+            fresh = _fresh(task, build, cell, loaded.gradients)
+            speed = measure_speed(
+                fresh, measure.warmup_steps, measure.windows, measure.window_seconds, concurrent_workers
             )
+            # The same trial, which is warm now.
+            progress.speed = with_energy(speed, fresh, measure.energy_seconds)
     activations = progress.memory.activation_bytes if progress.memory else 0
     gradients = loaded.gradients if _worth_tracing(cell) else None
     trials = Trials(task, build, plan, _starts(cell), activations, gradients)
@@ -188,6 +189,14 @@ def _run(
             progress.trials.append(trial)
     # Each trial builds its optimizer from the file as it is then; the task was loaded once.
     _check_optimizer_source(cell)
+
+
+def _memory(cell: Cell, stepper: Stepper) -> Memory:
+    found = measure_memory(stepper)
+    if cell.config.measure.memory_process != "fresh":
+        return found
+    peak = peak_in_fresh_process(cell)
+    return replace(found, peak_process_mib=peak.peak_mib, base_process_mib=peak.base_mib, process_reason=peak.reason)
 
 
 def _check_task_source(cell: Cell) -> None:

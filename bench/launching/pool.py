@@ -108,7 +108,7 @@ class Pool:
             outcome: Outcome = worker.connection.recv()
         except (EOFError, OSError):
             worker.process.join()
-            return Outcome(cell.id, "failed", _cause_of_death(worker.process.exitcode), died=True)
+            return Outcome(cell.id, "failed", cause_of_death(worker.process.exitcode), died=True)
         return outcome
 
     def _end(self) -> None:
@@ -138,9 +138,15 @@ class Pool:
             worker.connection.close()
 
 
-def _cause_of_death(exit_code: int | None) -> str:
+def cause_of_death(exit_code: int | None, who: str = "its worker process") -> str:
+    """Say how a process ended.
+
+    Args:
+        exit_code: As `subprocess` and `multiprocessing` give it: negative for a signal.
+        who: The process, in words.
+    """
     if exit_code is not None and exit_code < 0:
         name = signal.Signals(-exit_code).name
         hint = ", perhaps by the system for lack of memory" if name == "SIGKILL" else ""
-        return f"its worker process was killed by {name}{hint}"
-    return f"its worker process died with exit code {exit_code}"
+        return f"{who} was killed by {name}{hint}"
+    return f"{who} died with exit code {exit_code}"

@@ -73,6 +73,7 @@ def throughput(asked: Asked) -> int:
     device = prepare(config.device.name, config.device.threads, config.precision)
     with _scratch(asked.out) as scratch:
         started, watch = datetime.now(UTC).isoformat(timespec="seconds"), _Watch()
+        made_in = environment(device, config.device.threads)
         contestants = [_contestant(cell) for cell in cells]
         measure = config.measure
         blocks = Blocks(asked.rounds, measure.warmup_steps, measure.window_seconds, asked.seed)
@@ -82,7 +83,7 @@ def throughput(asked: Asked) -> int:
             "subject": f"{config.task.name}, {config.device.name}, {config.precision}",
             "command": asked.command,
             "started": started,
-            "environment": environment(device, config.device.threads),
+            "environment": made_in,
             "machine": watch.seen(),
             "protocol": asdict(blocks),
             "control": _name(control),

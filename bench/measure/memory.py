@@ -1,9 +1,13 @@
 """Memory of one training step: what autograd keeps, what the optimizer keeps, and peaks as the system sees them."""
 
 import ctypes
+import resource
+import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import torch
 from torch import Tensor
 
@@ -15,6 +19,21 @@ from bench.training.stepper import Stepper
 MIB = 2**20
 #: Steps taken between resetting and reading a peak: enough for the optimizer to have its state.
 PEAK_STEPS = 3
+
+
+@dataclass(frozen=True)
+class StepPeak:
+    """Resident memory of a process around a cell's first steps.
+
+    Attributes:
+        peak_mib: Peak while stepping, MiB; None where it was not found.
+        base_mib: Just before, MiB (interpreter, libraries, data, parameters); likewise.
+        reason: Why it was not found, in one line; None where it was.
+    """
+
+    peak_mib: float | None
+    base_mib: float | None
+    reason: str | None = None
 
 
 def measure_memory(stepper: Stepper) -> Memory:
@@ -29,11 +48,9 @@ def measure_memory(stepper: Stepper) -> Memory:
     device = stepper.task.device
     activations = activation_bytes(stepper)
     cuda = device.type == "cuda"
-    base = reset_resident_peak()
     if cuda:
         torch.cuda.reset_peak_memory_stats(device)
-    stepper.run(PEAK_STEPS, lambda: False)
-    peak = status_mib("VmHWM") if base is not None else None
+    base, peak = _resident(stepper)
     return Memory(
         peak_allocated_mib=torch.cuda.max_memory_allocated(device) / MIB if cuda else None,
         peak_reserved_mib=torch.cuda.max_memory_reserved(device) / MIB if cuda else None,
@@ -44,6 +61,34 @@ def measure_memory(stepper: Stepper) -> Memory:
         gradient_bytes=_bytes([p.grad for p in stepper.parameters if p.grad is not None]),
         state_bytes=state_bytes(stepper.optimizer),
     )
+
+
+def in_process(stepper: Stepper) -> StepPeak:
+    """Measure the resident memory of a process that has done nothing but build one trial.
+
+    Where the kernel resets no peak, it is that of the whole life of the process, in which building the trial counts.
+
+    Args:
+        stepper: The trial; it is moved a few steps.
+    """
+    before = psutil.Process().memory_info().rss / MIB
+    base, peak = _resident(stepper)
+    if base is None or peak is None:
+        return StepPeak(status_mib("VmHWM") or _life_peak_mib(), before)
+    return StepPeak(peak, base)
+
+
+def _resident(stepper: Stepper) -> tuple[float | None, float | None]:
+    """Take some steps; return the resident MiB before and at peak, None where the kernel resets no peak."""
+    base = reset_resident_peak()
+    stepper.run(PEAK_STEPS, lambda: False)
+    return base, status_mib("VmHWM") if base is not None else None
+
+
+def _life_peak_mib() -> float:
+    """Return the resident peak of this process since its start, MiB."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / MIB if sys.platform == "darwin" else peak / 1024
 
 
 def activation_bytes(stepper: Stepper) -> int:

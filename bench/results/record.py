@@ -165,8 +165,13 @@ class Speed:
         backward_ms: Milliseconds of its gradient, beyond the loss.
         control_ms: Milliseconds of work that is the same in every cell, measured in between.
         drift: Fraction by which the control was slower in the later half of the windows than in the earlier; None of
-            fewer than four windows. The last six are None in records before 0.2, parts of a step also where the
-            optimizer calls for the loss itself.
+            fewer than four windows. The six from `first_step_ms` on are None in records before 0.2, parts of a step
+            also where the optimizer calls for the loss itself.
+        energy_mj_per_step: Millijoules that the whole device took per training step, its idle power included; None
+            where nothing counts energy, and in records before 0.2.
+        energy_mj_per_example: The same per example, which is joules per 1000 examples.
+        energy_reason: Why it is unavailable, in one line; None where it is not, where it was not asked for, and in
+            records before 0.2.
     """
 
     examples_per_second: Interval
@@ -181,6 +186,9 @@ class Speed:
     backward_ms: Interval | None = None
     control_ms: Interval | None = None
     drift: float | None = None
+    energy_mj_per_step: float | None = None
+    energy_mj_per_example: float | None = None
+    energy_reason: str | None = None
 
 
 @dataclass(frozen=True)
@@ -196,6 +204,10 @@ class Memory:
         parameter_bytes: Bytes of the parameters.
         gradient_bytes: Bytes of the gradients.
         state_bytes: Bytes of the optimizer's state tensors after a step.
+        peak_process_mib: Peak resident memory of a process that did nothing but this cell's first steps, MiB; None
+            where it was not asked for or not found, and in records before 0.2.
+        base_process_mib: Resident memory of that process just before, MiB; likewise.
+        process_reason: Why it was not found, in one line; None where it was, or was not asked for.
     """
 
     peak_allocated_mib: float | None
@@ -206,6 +218,9 @@ class Memory:
     parameter_bytes: int
     gradient_bytes: int
     state_bytes: int
+    peak_process_mib: float | None = None
+    base_process_mib: float | None = None
+    process_reason: str | None = None
 
 
 @dataclass(frozen=True)

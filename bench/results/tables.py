@@ -57,6 +57,10 @@ CELL_COLUMNS = (
     "drift",
     "stacking",
     "stacked_trials",
+    "peak_process_mib",
+    "base_process_mib",
+    "energy_mj_per_step",
+    "energy_mj_per_example",
 )
 
 TRIAL_COLUMNS = (
@@ -183,6 +187,8 @@ def _cell_row(record: Record) -> dict[str, Any]:
             "parameter_bytes",
             "gradient_bytes",
             "state_bytes",
+            "peak_process_mib",
+            "base_process_mib",
         )
     }
     task = record.config.get("task", {})
@@ -199,6 +205,8 @@ def _cell_row(record: Record) -> dict[str, Any]:
         "test_examples": record.environment.get("test_examples"),
         "first_step_ms": speed.first_step_ms if speed else None,
         "drift": speed.drift if speed else None,
+        "energy_mj_per_step": speed.energy_mj_per_step if speed else None,
+        "energy_mj_per_example": speed.energy_mj_per_example if speed else None,
         "stacking": record.stacking.path if record.stacking else None,
         "stacked_trials": record.stacking.trials if record.stacking else None,
     }

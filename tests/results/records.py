@@ -82,9 +82,9 @@ def record(cell: str = CELL, axes: dict[str, Any] | None = None, **changes: Any)
         "trials": [trial(0.5, 0), trial(1.0, 0)],
         "speed": Speed(
             *(interval(1000.0), interval(10.0), interval(2.0), 20, 30, 2, 40.0),
-            *(interval(1.5), interval(3.0), interval(4.0), interval(5.0), 0.01),
+            *(interval(1.5), interval(3.0), interval(4.0), interval(5.0), 0.01, 3000.0, 300.0, None),
         ),
-        "memory": Memory(None, None, 310.5, 300.25, 1234, 400, 400, 0),
+        "memory": Memory(None, None, 310.5, 300.25, 1234, 400, 400, 0, 280.5, 270.25, None),
         "digest": "cd" * 32,
         "repeatable": True,
         "started": "2026-01-01T00:00:00+00:00",

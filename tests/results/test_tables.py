@@ -34,6 +34,7 @@ def test_columns_are_the_documented_ones_in_their_order() -> None:
         *("full_batch", "train_examples", "target_metric", "target", "reason", "digest", "test_examples"),
         *(f"{name}{end}" for name in ("data_ms", "forward_ms", "backward_ms", "control_ms") for end in ENDS),
         *("first_step_ms", "drift", "stacking", "stacked_trials"),
+        *("peak_process_mib", "base_process_mib", "energy_mj_per_step", "energy_mj_per_example"),
     ]
     assert list(TRIAL_COLUMNS) == [
         *(*keys, "lr", "seed", "status", "steps", "epochs", "examples", "train_seconds"),
@@ -95,17 +96,27 @@ def test_a_cell_as_a_row() -> None:
         "drift": 0.01,
         "stacking": "native",
         "stacked_trials": 21,
+        "peak_process_mib": 280.5,
+        "base_process_mib": 270.25,
+        "energy_mj_per_step": 3000.0,
+        "energy_mj_per_example": 300.0,
     }
 
 
 def test_records_of_earlier_versions_leave_the_later_columns_empty() -> None:
     whole = record(stacking=None)
     assert whole.speed is not None
+    assert whole.memory is not None
     parts = dict.fromkeys(("first_step_ms", "data_ms", "forward_ms", "backward_ms", "control_ms", "drift"))
-    earlier = dataclasses.replace(whole, speed=dataclasses.replace(whole.speed, **parts))  # type: ignore[arg-type]
+    energy = dict.fromkeys(("energy_mj_per_step", "energy_mj_per_example"))
+    earlier = dataclasses.replace(
+        whole,
+        speed=dataclasses.replace(whole.speed, **parts, **energy),  # type: ignore[arg-type]
+        memory=dataclasses.replace(whole.memory, peak_process_mib=None, base_process_mib=None),
+    )
     (row,) = tables([(earlier, curves())]).cells.to_dict("records")
-    assert CELL_COLUMNS[-20] == "data_ms"
-    assert [row[name] for name in CELL_COLUMNS[-20:]] == [None] * 20
+    assert CELL_COLUMNS[-24] == "data_ms"
+    assert [row[name] for name in CELL_COLUMNS[-24:]] == [None] * 24
 
 
 def test_a_trial_as_a_row() -> None:
