@@ -173,10 +173,13 @@ def test_every_missing_field_is_named_or_has_a_default(path: tuple[str | int, ..
     defaults |= {field.name for field in dataclasses.fields(Record) if field.default_factory is not dataclasses.MISSING}
     #: Fields that records of earlier versions do not have.
     later = {field.name for field in dataclasses.fields(TrialSummary) if field.default is not dataclasses.MISSING}
-    of_speed = {field.name for field in dataclasses.fields(Speed) if field.default is not dataclasses.MISSING}
-    if path[0] == "speed" and len(path) == 2 and path[1] in of_speed:
+    measured = {
+        name: {field.name for field in dataclasses.fields(kind) if field.default is not dataclasses.MISSING}
+        for name, kind in (("speed", Speed), ("memory", Memory))
+    }
+    if len(path) == 2 and path[1] in measured.get(str(path[0]), set()):
         again = Record.from_json(json.dumps(raw))
-        assert getattr(again.speed, str(path[1])) is None
+        assert getattr(getattr(again, str(path[0])), str(path[1])) is None
     elif path[0] == "trials" and path[-1] in later:
         again = Record.from_json(json.dumps(raw))
         assert getattr(again.trials[0], str(path[-1])) is None
