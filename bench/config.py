@@ -26,6 +26,7 @@ from bench.results.record import Axes
 from bench.results.store import SWEEP_NAME
 from bench.schema import Config, OptimizerConfig
 from bench.tasks.registry import TaskFacts, TaskSpec, task_facts
+from bench.tasks.targets import default_knobs
 
 #: What a cell's id does not depend on: names, places, mirrors and the way cells are run.
 NOT_IDENTITY = ("sweep", "results_root", "tracker", "data", "incompatible")
@@ -72,6 +73,9 @@ class Cell:
     @property
     def axes(self) -> Axes:
         """Where the cell stands in the grid."""
+        # Networks of a paper have its way of scaling pixels, which nobody has turned.
+        usual = default_knobs(self.spec.model) if self.spec.model else {}
+        knobs = {name: value for name, value in self.spec.knobs if value != usual.get(name)}
         return Axes(
             task=self.config.task.name,
             model=self.facts.model,
@@ -80,6 +84,8 @@ class Cell:
             full_batch=self.config.batch_size == "full",
             device=self.config.device.name,
             precision=self.config.precision,
+            knobs=" ".join(f"{name}={_written(value)}" for name, value in knobs.items()),
+            method=method(self.config),
         )
 
     @property
@@ -205,6 +211,34 @@ def cell_id(config: Config, knobs: Mapping[str, Any]) -> str:
             part["target"] = part["target"].rpartition(":")[2]
     text = json.dumps(identity, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+#: Settings of a training step that change how it is computed, and nothing of what it computes.
+_SAME_METHOD = ("stack", "divergence_factor")
+
+
+def method(config: Config) -> str:
+    """Return what of a configuration departs from the plain training step, "key=value" each; empty for nothing.
+
+    Learning rates, budgets, seeds and the optimizer itself are no part of it: they have columns of their own.
+    """
+    departures = {}
+    for name in ("schedule", "batch_schedule", "rule", "training"):
+        node = getattr(config, name)
+        plain = type(node)()
+        for field in dataclasses.fields(node):
+            value = getattr(node, field.name)
+            if value != getattr(plain, field.name) and field.name not in _SAME_METHOD:
+                # What a setting is called stands for the group: schedule=cosine.
+                departures[name if field.name == "name" else field.name] = value
+    if config.optimizer.weight_decay is not None:
+        departures["weight_decay"] = config.optimizer.weight_decay
+    return " ".join(f"{name}={_written(value)}" for name, value in departures.items())
+
+
+def _written(value: Any) -> str:
+    """Write a value as an override would, without spaces."""
+    return f"[{','.join(map(_written, value))}]" if isinstance(value, list | tuple) else str(value)
 
 
 def _identity(node: Any) -> Any:

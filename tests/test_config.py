@@ -72,6 +72,18 @@ def test_labels_and_axes() -> None:
     assert not cell(batch_size=4000).axes.full_batch
 
 
+def test_axes_tell_turned_knobs_and_methods_apart() -> None:
+    turned = cell(
+        task__knobs={"label_noise": 0.2}, training={"clip_norm": 1.0, "stack": "off"}, rule={"name": "linear"}
+    )
+    assert (turned.axes.knobs, turned.axes.method) == ("label_noise=0.2", "rule=linear clip_norm=1.0")
+    assert cell(optimizer__weight_decay=0.01).axes.method == "weight_decay=0.01"
+    step = cell(schedule={"name": "step", "milestones": [0.5, 0.75]})
+    assert step.axes.method == "schedule=step milestones=[0.5,0.75]", "no spaces: it is also how one would set it"
+    # How a paper scales pixels is its network's own way.
+    assert resolve(compose_config(["task=mnist5k/2c2d"])).axes.knobs == ""
+
+
 def test_the_cost_orders_cells() -> None:
     small = cell(batch_size=4)
     assert small.cost > cell(batch_size=64).cost

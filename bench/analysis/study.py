@@ -49,8 +49,9 @@ class Study:
 def study(cells: pd.DataFrame, trials: pd.DataFrame, curves: pd.DataFrame) -> Study:
     """Arrange the exported tables.
 
-    Where several cells share a `POINT` (they differ in something else, such as the schedule), the complete
-    one with the most trials stands for it, and of equals the one with the smallest id.
+    A task with turned knobs and an optimizer with another method than the plain step are conditions of their own, named
+    after both. Where several cells share a `POINT` all the same (they differ in something else, such as the grid of
+    learning rates), the complete one with the most trials stands for it, and of equals the one with the smallest id.
 
     Args:
         cells: Columns `bench.results.tables.CELL_COLUMNS`; exports of earlier versions have fewer.
@@ -61,7 +62,7 @@ def study(cells: pd.DataFrame, trials: pd.DataFrame, curves: pd.DataFrame) -> St
         cells = cells.assign(test_examples=np.nan)
     # One example is no sample: where a trial's place is the result, there is nothing else to draw.
     cells = cells.assign(test_examples=cells["test_examples"].where(cells["test_examples"] > 1))
-    cells, trials = _typed(cells), _typed(trials)
+    cells, trials = _named(*(_typed(table) for table in (cells, trials)))
     cells["measure"] = cells["task"].map(measure_names(cells, curves)).astype(object)
     ranked = cells.assign(
         complete_=(cells["status"] == "complete").astype(int),
@@ -79,6 +80,18 @@ def study(cells: pd.DataFrame, trials: pd.DataFrame, curves: pd.DataFrame) -> St
     )
 
 
+def _named(cells: pd.DataFrame, trials: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Name tasks after their turned knobs, and optimizers after their method."""
+    for name, beside in (("task", "knobs"), ("optimizer", "method")):
+        if beside not in cells or not (told := cells[beside].fillna("").astype(str)).any():
+            continue
+        names = cells[name].where(told == "", cells[name] + " (" + told + ")").astype(object)
+        cells = cells.assign(**{name: names})
+        of_cell = dict(zip(cells["cell"], names, strict=True))
+        trials = trials.assign(**{name: trials["cell"].map(of_cell).fillna(trials[name])})
+    return cells, trials
+
+
 #: Columns of the exported tables that are whole, true or false, or text; the others are numbers.
 _WHOLE = ["batch_size", "seed"]
 _TRUTHS = ["full_batch"]
@@ -94,6 +107,8 @@ _TEXTS = [
     "digest",
     "measure",
     "stacking",
+    "knobs",
+    "method",
 ]
 
 

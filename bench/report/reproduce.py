@@ -61,7 +61,8 @@ def cell_command(record: Record) -> str:
     budget = config.get("budget")
     if isinstance(budget, dict):
         overrides += [f"budget.{key}={_value(value)}" for key, value in sorted(budget.items())]
-    for group in ("training", "evaluation", "measure", "seed"):
+    overrides += [f"task.knobs.{word}" for word in axes.knobs.split()]
+    for group in ("schedule", "batch_schedule", "rule", "training", "evaluation", "measure", "seed"):
         overrides += _differing(group, config.get(group), dataclasses.asdict(getattr(Config(), group)))
     return " ".join(["bench run", *(shlex.quote(override) for override in overrides)])
 

@@ -74,6 +74,9 @@ class Axes:
         full_batch: Whether the batch is the whole training split.
         device: "cpu", "cuda", "cuda:N" or "mps".
         precision: "float32", "float64", "tf32" or "bfloat16".
+        knobs: The task's knobs that are turned, such as "label_noise=0.4"; empty where none is.
+        method: What of the training departs from the plain step, such as "schedule=cosine clip_norm=1.0"; empty for
+            nothing.
     """
 
     task: str
@@ -83,6 +86,8 @@ class Axes:
     full_batch: bool
     device: str
     precision: str
+    knobs: str = ""
+    method: str = ""
 
 
 @dataclass(frozen=True)

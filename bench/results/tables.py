@@ -61,6 +61,8 @@ CELL_COLUMNS = (
     "base_process_mib",
     "energy_mj_per_step",
     "energy_mj_per_example",
+    "knobs",
+    "method",
 )
 
 TRIAL_COLUMNS = (
@@ -209,6 +211,8 @@ def _cell_row(record: Record) -> dict[str, Any]:
         "energy_mj_per_example": speed.energy_mj_per_example if speed else None,
         "stacking": record.stacking.path if record.stacking else None,
         "stacked_trials": record.stacking.trials if record.stacking else None,
+        "knobs": record.axes.knobs,
+        "method": record.axes.method,
     }
 
 

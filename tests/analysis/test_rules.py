@@ -198,3 +198,16 @@ def test_two_cells_in_one_place_are_told_apart() -> None:
     found = analyse(pd.concat([one.cells, other.cells]), pd.concat([one.trials, other.trials]), curves)
     assert found.study.cells["cell"].str.startswith("x").all()
     assert len(found.study.repeated) == 3
+
+
+def test_turned_knobs_and_methods_are_conditions_of_their_own() -> None:
+    one, other = hand_study(law), hand_study(law)
+    other.cells["cell"] = "x" + other.cells["cell"]
+    other.trials["cell"] = "x" + other.trials["cell"]
+    other.cells["knobs"], other.cells["method"] = "label_noise=0.4", "clip_norm=1.0"
+    curves = pd.DataFrame(columns=["cell", "lr", "seed", "step", "split", "metric", "value"])
+    found = analyse(pd.concat([one.cells, other.cells]), pd.concat([one.trials, other.trials]), curves).study
+    assert found.repeated.empty
+    names = {"mnist5k/mlp": "sgd", "mnist5k/mlp (label_noise=0.4)": "sgd (clip_norm=1.0)"}
+    assert dict(found.cells[["task", "optimizer"]].drop_duplicates().to_numpy().tolist()) == names
+    assert dict(found.trials[["task", "optimizer"]].drop_duplicates().to_numpy().tolist()) == names

@@ -72,6 +72,8 @@ def record(cell: str = CELL, axes: dict[str, Any] | None = None, **changes: Any)
                     "full_batch": False,
                     "device": "cpu",
                     "precision": "float32",
+                    "knobs": "label_noise=0.4",
+                    "method": "clip_norm=1.0",
                 }
                 | (axes or {})
             )

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 
 from bench.results.record import (
     SCHEMA_VERSION,
+    Axes,
     CellStatus,
     Memory,
     Record,
@@ -175,11 +176,11 @@ def test_every_missing_field_is_named_or_has_a_default(path: tuple[str | int, ..
     later = {field.name for field in dataclasses.fields(TrialSummary) if field.default is not dataclasses.MISSING}
     measured = {
         name: {field.name for field in dataclasses.fields(kind) if field.default is not dataclasses.MISSING}
-        for name, kind in (("speed", Speed), ("memory", Memory))
+        for name, kind in (("speed", Speed), ("memory", Memory), ("axes", Axes))
     }
     if len(path) == 2 and path[1] in measured.get(str(path[0]), set()):
         again = Record.from_json(json.dumps(raw))
-        assert getattr(getattr(again, str(path[0])), str(path[1])) is None
+        assert not getattr(getattr(again, str(path[0])), str(path[1]))
     elif path[0] == "trials" and path[-1] in later:
         again = Record.from_json(json.dumps(raw))
         assert getattr(again.trials[0], str(path[-1])) is None

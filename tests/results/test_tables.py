@@ -35,6 +35,7 @@ def test_columns_are_the_documented_ones_in_their_order() -> None:
         *(f"{name}{end}" for name in ("data_ms", "forward_ms", "backward_ms", "control_ms") for end in ENDS),
         *("first_step_ms", "drift", "stacking", "stacked_trials"),
         *("peak_process_mib", "base_process_mib", "energy_mj_per_step", "energy_mj_per_example"),
+        *("knobs", "method"),
     ]
     assert list(TRIAL_COLUMNS) == [
         *(*keys, "lr", "seed", "status", "steps", "epochs", "examples", "train_seconds"),
@@ -100,11 +101,13 @@ def test_a_cell_as_a_row() -> None:
         "base_process_mib": 270.25,
         "energy_mj_per_step": 3000.0,
         "energy_mj_per_example": 300.0,
+        "knobs": "label_noise=0.4",
+        "method": "clip_norm=1.0",
     }
 
 
 def test_records_of_earlier_versions_leave_the_later_columns_empty() -> None:
-    whole = record(stacking=None)
+    whole = record(stacking=None, axes={"knobs": "", "method": ""})
     assert whole.speed is not None
     assert whole.memory is not None
     parts = dict.fromkeys(("first_step_ms", "data_ms", "forward_ms", "backward_ms", "control_ms", "drift"))
@@ -115,8 +118,8 @@ def test_records_of_earlier_versions_leave_the_later_columns_empty() -> None:
         memory=dataclasses.replace(whole.memory, peak_process_mib=None, base_process_mib=None),
     )
     (row,) = tables([(earlier, curves())]).cells.to_dict("records")
-    assert CELL_COLUMNS[-24] == "data_ms"
-    assert [row[name] for name in CELL_COLUMNS[-24:]] == [None] * 24
+    assert CELL_COLUMNS[-26] == "data_ms"
+    assert [row[name] for name in CELL_COLUMNS[-26:]] == [None] * 24 + [""] * 2
 
 
 def test_a_trial_as_a_row() -> None:
@@ -172,7 +175,7 @@ def test_a_cell_that_got_nowhere_is_a_row_all_the_same() -> None:
     (row,) = made.cells.to_dict("records")
     assert {key: row[key] for key in KEYS} == KEYS
     assert (row["status"], row["reason"]) == ("unavailable", "no CUDA device")
-    assert all(row[name] is None for name in CELL_COLUMNS[9:] if name not in ("full_batch", "reason"))
+    assert all(row[name] is None for name in CELL_COLUMNS[9:-2] if name not in ("full_batch", "reason"))
     assert (len(made.trials), len(made.curves)) == (0, 0)
     assert list(made.trials.columns) == list(TRIAL_COLUMNS)
     assert list(made.curves.columns) == list(CURVE_COLUMNS)
