@@ -1,62 +1,32 @@
-"""Intervals and verdicts, without scipy: means over few seeds, slopes over few batch sizes."""
+"""Intervals and verdicts: means over few seeds, slopes over few batch sizes."""
 
 import math
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
 
+# Not scipy.stats: it takes three times as long to import.
+from scipy import special
+
 CONFIDENCE = 0.95
 
 
-@cache
-def t_quantile(probability: float, degrees: int) -> float:
+@lru_cache(maxsize=4096)
+def t_quantile(probability: float, degrees: float) -> float:
     """Return the quantile of Student's t distribution.
-
-    Inverts the exact finite series of the distribution function for whole degrees of freedom by bisection.
 
     Args:
         probability: Between 0 and 1, both excluded.
-        degrees: Degrees of freedom, ≥ 1.
+        degrees: Degrees of freedom, ≥ 1; need not be whole.
 
     Raises:
         ValueError: An argument is out of range.
-
-    Source: Abramowitz & Stegun (1964), 26.7.3 and 26.7.4.
     """
-    if not 0 < probability < 1 or degrees < 1:
+    if not 0 < probability < 1 or not degrees >= 1:
         raise ValueError(f"t_quantile({probability}, {degrees}): needs 0 < probability < 1 and degrees ≥ 1")
-    if probability < 0.5:
-        return -t_quantile(1 - probability, degrees)
-    low, high = 0.0, 1.0
-    while _t_distribution(high, degrees) < probability:
-        high *= 2
-    for _ in range(200):
-        middle = (low + high) / 2
-        if _t_distribution(middle, degrees) < probability:
-            low = middle
-        else:
-            high = middle
-    return (low + high) / 2
-
-
-def _t_distribution(t: float, degrees: int) -> float:
-    """Return P(T ≤ t) for t ≥ 0."""
-    theta = math.atan(t / math.sqrt(degrees))
-    cosine, sine = math.cos(theta), math.sin(theta)
-    first = 1 if degrees % 2 else 2
-    term, total = (cosine, 0.0) if degrees % 2 else (1.0, 1.0)
-    # The series runs over the powers of the cosine below the degrees of freedom.
-    if degrees % 2:
-        for power in range(first, degrees - 1, 2):
-            total += term
-            term *= cosine**2 * (power + 1) / (power + 2)
-        return 0.5 + (theta + sine * total) / math.pi
-    for power in range(first, degrees - 1, 2):
-        term *= cosine**2 * (power - 1) / power
-        total += term
-    return 0.5 + sine * total / 2
+    return float(special.stdtrit(degrees, probability))
 
 
 @dataclass(frozen=True)
