@@ -70,7 +70,8 @@ def interquartile_mean_interval(
     Raises:
         UsageError: A score that is nan, or fewer than two runs.
 
-    Source: arXiv 2108.13264, section 4.3; Wilcox, Introduction to Robust Estimation (2012), 3.3 for winsorised variances.
+    Source: arXiv 2108.13264, section 4.3; Wilcox, Introduction to Robust Estimation (2012), 3.3 for winsorised
+        variances.
     """
     values = _scores(scores)
     if values.ndim != 2 or values.shape[0] < 2:
@@ -93,8 +94,8 @@ def probability_of_improvement(
 ) -> Estimate:
     """Return how likely a run of A has a higher score than a run of B: P(A > B) + ½ P(A = B), averaged over tasks.
 
-    The interval is Newcombe's fifth: the probabilities θ whose distance to the estimate is z standard errors at θ, so it
-    stays within 0 … 1 and has a width even where every run of A beats every one of B. Runs of A and B are taken as
+    The interval is Newcombe's fifth: the probabilities θ whose distance to the estimate is z standard errors at θ, so
+    it stays within 0 … 1 and has a width even where every run of A beats every one of B. Runs of A and B are taken as
     independent; where they share seeds the interval errs on the wide side. Averaged over tasks that differ
     widely it is wide as well.
 
@@ -157,8 +158,8 @@ def improvement(estimate: Estimate, threshold: float = IMPROVEMENT) -> str:
         threshold: Probability from which on an improvement matters, ½ … 1.
 
     Returns:
-        "no difference shown" (the interval reaches ½ or below), "too small" (it lies above ½ and below the threshold) or
-        "improvement" (above ½, and the threshold is not excluded).
+        "no difference shown" (the interval reaches ½ or below), "too small" (it lies above ½ and below the threshold)
+        or "improvement" (above ½, and the threshold is not excluded).
 
     Source: Bouthillier et al., arXiv 2103.03098, section 4.2; 29 runs find θ = ¾ with 95 % power
     (`bench.analysis.statistics.power.runs_for_improvement`).

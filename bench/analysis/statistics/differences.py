@@ -8,7 +8,7 @@ import numpy.typing as npt
 from scipy import special
 
 from bench.analysis.intervals import CONFIDENCE
-from bench.analysis.statistics.estimates import Estimate, t_estimate
+from bench.analysis.statistics.estimates import Estimate, t_estimate, two_way_estimate
 from bench.errors import UsageError
 
 Array = npt.NDArray[np.float64]
@@ -28,9 +28,9 @@ def _differences(values: npt.ArrayLike) -> Array:
 def paired_difference(differences: npt.ArrayLike, confidence: float = CONFIDENCE, sampling: float = 0.0) -> Estimate:
     """Return the mean of within-seed differences with its t interval, and the error of a finite test split added.
 
-    This is what a paired bootstrap over seeds aims at: the bootstrap variance of a mean is known, so nothing is drawn, and
-    the two corrections that it needs with few seeds are those of Student's t. A standard error that is known (of the test
-    split) joins the one estimated from seeds with Satterthwaite's degrees of freedom.
+    This is what a paired bootstrap over seeds aims at: the bootstrap variance of a mean is known, so nothing is drawn,
+    and the two corrections that it needs with few seeds are those of Student's t. A standard error that is known (of
+    the test split) joins the one estimated from seeds with Satterthwaite's degrees of freedom.
 
     Args:
         differences: One per seed, finite.
@@ -81,8 +81,8 @@ def difference_over_seeds_and_examples(
 ) -> Estimate:
     """Return the difference of two accuracies with an interval over other seeds and other test examples.
 
-    The two-way bootstrap (seeds × test examples) of a mean has a variance in closed form; resampling both ways counts the
-    interaction of seeds and examples three times, which the variance components of a two-way layout take out. t
+    The two-way bootstrap (seeds × test examples) of a mean has a variance in closed form; resampling both ways counts
+    the interaction of seeds and examples three times, which the variance components of a two-way layout take out. t
     with Satterthwaite's degrees of freedom.
 
     Args:
@@ -110,12 +110,8 @@ def difference_over_seeds_and_examples(
     by_example = float(columns.var(ddof=1)) / examples
     rest = difference - rows[:, None] - columns + mean
     both = float((rest**2).sum()) / ((seeds - 1) * (examples - 1)) / (seeds * examples)
-    # By chance the parts can add up to less than any one of them; the variance is at least that over examples.
-    variance = max(by_seed + by_example - both, by_seed, by_example)
-    parts = by_seed**2 / (seeds - 1) + by_example**2 / (examples - 1) + both**2 / ((seeds - 1) * (examples - 1))
-    degrees = max(variance**2 / parts, seeds - 1.0) if parts > 0 else seeds - 1.0
     floor = math.sqrt(max(by_example - both, 0.0))
-    return t_estimate(mean, math.sqrt(variance), degrees, seeds, confidence, floor)
+    return two_way_estimate(mean, (by_seed, by_example, both), (seeds - 1, examples - 1), confidence, floor)
 
 
 def _subset_means(values: Array, seed: int) -> Array:
@@ -133,9 +129,9 @@ def _subset_means(values: Array, seed: int) -> Array:
 def sign_flip_test(differences: npt.ArrayLike, null: float = 0.0, seed: int = 0) -> float:
     """Return the two-sided p value of the sign-flip permutation test of paired differences.
 
-    Under the null hypothesis each difference is symmetric about `null`, so its sign could as well be the other. Exact over all
-    2^n flips up to 14 pairs; beyond, over random flips with the identity counted, which is valid too. With n pairs no p
-    is below 2^(1 − n): five pairs cannot reach .05.
+    Under the null hypothesis each difference is symmetric about `null`, so its sign could as well be the other. Exact
+    over all 2^n flips up to 14 pairs; beyond, over random flips with the identity counted, which is valid too. With n
+    pairs no p is below 2^(1 − n): five pairs cannot reach .05.
 
     Args:
         differences: One per seed, finite, at least one.
@@ -161,8 +157,8 @@ def sign_flip_test(differences: npt.ArrayLike, null: float = 0.0, seed: int = 0)
 def sign_flip_interval(differences: npt.ArrayLike, confidence: float = CONFIDENCE, seed: int = 0) -> Estimate:
     """Return the mean paired difference with the interval of all centres that `sign_flip_test` does not reject.
 
-    Its ends are order statistics of the means of all subsets; it covers a centre of symmetry with at least the confidence
-    whatever the distribution. Below six pairs nothing is rejected at 95 % and it is unbounded.
+    Its ends are order statistics of the means of all subsets; it covers a centre of symmetry with at least the
+    confidence whatever the distribution. Below six pairs nothing is rejected at 95 % and it is unbounded.
 
     Args:
         differences: One per seed, finite, at least one.

@@ -60,6 +60,43 @@ def t_estimate(
     return Estimate(estimate, estimate - half, estimate + half, n, confidence, floor)
 
 
+def two_way_estimate(
+    mean: float,
+    variances: tuple[float, float, float],
+    sizes: tuple[int, int],
+    confidence: float = CONFIDENCE,
+    floor: float = 0.0,
+) -> Estimate:
+    """Return a mean over a two-way layout, such as seeds × test examples, with an interval over other rows and columns.
+
+    Of the variance of the mean, that seen between rows and that seen between columns both contain the interaction,
+    which is taken out of one. A part that is not above the interaction is none, and the degrees of freedom are those of
+    what is left: Satterthwaite's where both are.
+
+    Args:
+        mean: The value.
+        variances: Of the mean: from the spread of row means, of column means, and of the interaction; each ≥ 0.
+        sizes: Degrees of freedom of rows and of columns, ≥ 1; the interaction has their product.
+        confidence: Coverage, 0 … 1.
+        floor: As in `Estimate`.
+
+    Returns:
+        The estimate; n is the number of rows.
+
+    Source: Searle, Casella & McCulloch, Variance Components (1992), 4.4; Satterthwaite, Biometrics Bulletin 2 (1946).
+    """
+    rows, columns, both = variances
+    variance = max(rows - both, 0.0) + max(columns - both, 0.0) + both
+    freedom = (sizes[0], sizes[1], sizes[0] * sizes[1])
+    degrees = float(freedom[2])
+    if rows > both and columns > both:
+        parts = sum(part**2 / size for part, size in zip(variances, freedom, strict=True))
+        degrees = max(variance**2 / parts, float(min(sizes)))
+    elif rows > both or columns > both:
+        degrees = float(sizes[0] if rows > both else sizes[1])
+    return t_estimate(mean, math.sqrt(variance), degrees, sizes[0] + 1, confidence, floor)
+
+
 def p_value(estimator: Estimator, null: float = 0.0) -> float:
     """Return the two-sided p value that belongs to an interval: 1 − the largest confidence that excludes a value.
 

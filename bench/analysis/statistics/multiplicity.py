@@ -17,8 +17,8 @@ def holm(p_values: npt.ArrayLike) -> npt.NDArray[np.float64]:
     Rejecting those at most α keeps the probability of any false rejection at most α, whatever the dependence.
 
     Args:
-        p_values: Shape (claims,), 0 … 1; nan where nothing could be tested: it stays nan and still counts as a claim, as
-            it was declared.
+        p_values: Shape (claims,), 0 … 1; nan where nothing could be tested: it stays nan and still counts as a claim,
+            as it was declared.
 
     Returns:
         Shape (claims,), 0 … 1.
@@ -68,10 +68,10 @@ class Adjusted:
 
     Attributes:
         alone: The estimate with the interval it would have alone.
-        holm: The same with the interval that agrees with Holm's procedure: no more than 5 % of families have any interval
-            that wrongly excludes its null value. What verdicts take. Not all of a family's need cover.
-        simultaneous: The same at confidence 1 − α/m (Bonferroni): at least 95 % of families have every true value inside
-            its interval. What a picture of all claims should show.
+        holm: The same with the interval that agrees with Holm's procedure: no more than 5 % of families have any
+            interval that wrongly excludes its null value. What verdicts take. Not all of a family's need cover.
+        simultaneous: The same at confidence 1 − α/m (Bonferroni): at least 95 % of families have every true value
+            inside its interval. What a picture of all claims should show.
         p: Two-sided p value, alone.
         p_adjusted: Adjusted by `holm`.
     """

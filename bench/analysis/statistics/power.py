@@ -120,8 +120,8 @@ def verdict_probabilities(
         confidence: Of the interval, 0 … 1.
 
     Returns:
-        `above` (the interval lies above 0 and the estimate is at least the margin), `below` (the mirror image), `inside`
-        (the interval lies inside ± margin), `undecided` (the rest).
+        `above` (the interval lies above 0 and the estimate is at least the margin), `below` (the mirror image),
+        `inside` (the interval lies inside ± margin), `undecided` (the rest).
 
     Source: normal mean and independent sample variance, integrated over the latter.
     """
@@ -158,4 +158,4 @@ def runs_for_improvement(threshold: float = 0.75, power: float = 0.95, confidenc
     if not 0.5 < threshold <= 1:
         raise UsageError(f"threshold {threshold}: a probability of improvement above ½, at most 1")
     z = special.ndtri(confidence) + special.ndtri(power)
-    return math.ceil((z / (math.sqrt(6) * (threshold - 0.5))) ** 2)
+    return int(np.ceil((z / (math.sqrt(6) * (threshold - 0.5))) ** 2))

@@ -1,8 +1,8 @@
 """Bootstrap over clusters, with the two corrections that few clusters need.
 
 The percentile bootstrap of three to ten seeds is too narrow: it takes the variance around the sample's own mean and
-normal tails (`reports/statistics/report.md` has how often it covers). Here the bootstrap gives the standard error alone,
-which is put right by √(n/(n − 1)), and the interval takes Student's t.
+normal tails (`reports/statistics/report.md` has how often it covers). Here the bootstrap gives the standard error
+alone, which is put right by √(n/(n − 1)), and the interval takes Student's t.
 """
 
 import math

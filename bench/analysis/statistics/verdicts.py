@@ -19,8 +19,8 @@ class Verdict:
     Attributes:
         word: "supported", "refuted", "equivalent" or "inconclusive".
         n_needed: Where inconclusive, about how many units (such as seeds) would show no effect to be none; inf where no
-            number of them would, nan where nothing is known or the verdict is in. Where it is at most the estimate's n, the
-            effect is near the margin, and more units hardly help.
+            number of them would, nan where nothing is known or the verdict is in. Where it is at most the estimate's n,
+            the effect is near the margin, and more units hardly help.
     """
 
     word: str
