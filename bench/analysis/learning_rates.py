@@ -64,10 +64,11 @@ def best_learning_rates(
     mean = _fewest_diverged(mean, table)
     best, refined = _optima(np.log2(grid), mean)
     edge = (best == 0) | (best == grid.size - 1)
-    inner = ~edge
+    # A seed of which every rate diverged has no best one.
+    inner = ~edge & np.isfinite(table).any(axis=2).all(axis=0)
     per_seed = np.stack([_optima(np.log2(grid), np.where(np.isfinite(one), one, -np.inf))[1] for one in table])
     # A seed whose own best lies at the edge says no more than that; the grid's end is the nearest it can come.
-    ends = np.clip(np.where(np.isnan(per_seed), np.log2(grid)[_arg_max(table)], per_seed), *np.log2(grid[[0, -1]]))
+    ends = np.where(np.isnan(per_seed), np.log2(grid)[_arg_max(table)], per_seed)
     slope = _slope(np.log2(batch[inner]), ends[:, inner], confidence)
     rules = tuple(name for name, value in RULE_SLOPES.items() if slope.lo <= value <= slope.hi)
     return BestRates(

@@ -76,17 +76,20 @@ def interquartile_mean_interval(
     values = _scores(scores)
     if values.ndim != 2 or values.shape[0] < 2:
         raise UsageError(f"scores of shape {values.shape}: runs × tasks with at least 2 runs are needed")
-    runs, tasks = values.shape
-    drawn = np.random.default_rng(seed).integers(runs, size=(resamples, runs, tasks))
+    runs = values.shape[0]
+    drawn = np.random.default_rng(seed).integers(runs, size=(resamples, *values.shape))
+    estimate = interquartile_mean(values)
     replicates = _middle_mean(np.take_along_axis(values[None], drawn, axis=1).reshape(resamples, -1))
-    error = float(np.std(replicates, ddof=1)) if np.isfinite(replicates).all() else math.inf
+    if not np.isfinite(replicates).all():
+        return Estimate(estimate, -math.inf, math.inf, runs, confidence)
+    error = float(np.std(replicates, ddof=1)) * math.sqrt(runs / (runs - 1))
     cut = values.size // 4
     ordered = np.sort(values, axis=None)
     winsorised = np.clip(values, ordered[cut], ordered[-cut - 1])
-    variances = winsorised.var(axis=0, ddof=1) if math.isfinite(error) else np.ones(tasks)
+    variances = winsorised.var(axis=0, ddof=1)
     total = float((variances**2).sum())
     degrees = (runs - 1) * float(variances.sum()) ** 2 / total if total > 0 else runs - 1.0
-    return t_estimate(interquartile_mean(values), error * math.sqrt(runs / (runs - 1)), degrees, runs, confidence)
+    return t_estimate(estimate, error, degrees, runs, confidence)
 
 
 def probability_of_improvement(

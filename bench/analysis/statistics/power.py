@@ -37,11 +37,10 @@ def paired_power(effect: float, sd: float, pairs: int, confidence: float = CONFI
     _check(sd, pairs)
     critical = t_quantile((1 + confidence) / 2, pairs - 1)
     shift = abs(effect) / sd * math.sqrt(pairs)
-    # So far out the distribution function is 0 to all digits, and scipy's gives nan.
-    if shift > critical + 40:
-        return 1.0
-    below = special.nctdtr(pairs - 1, shift, critical)
-    return float(1 - below + special.nctdtr(pairs - 1, shift, -critical))
+    # Where the distribution function is 0 to all digits, scipy's can be nan: far below, and for the other sign.
+    below = special.nctdtr(pairs - 1, shift, critical) if shift < critical + 40 else 0.0
+    other = special.nctdtr(pairs - 1, shift, -critical) if shift < 7 else 0.0
+    return float(1 - below + other)
 
 
 def _check(sd: float, pairs: int) -> None:
