@@ -7,7 +7,6 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.analysis.intervals import CONFIDENCE, mean_interval, t_quantile
-from bench.analysis.speed import step_time_model
 from bench.analysis.statistics.estimates import Estimate, t_estimate
 from bench.errors import UsageError
 
@@ -199,8 +198,7 @@ def knee(batch_sizes: npt.ArrayLike, step_ms: npt.ArrayLike, confidence: float =
     Source: Fieller, JRSS B 16 (1954).
     """
     at, values = _points(batch_sizes, step_ms)
-    model = step_time_model(at, values)
-    if model is None:
+    if np.unique(at).size < 3:
         raise UsageError(f"{np.unique(at).size} batch sizes: a knee needs at least 3")
     (t0, t1), covariance, degrees = _relative_fit(at, values)
     t = t_quantile((1 + confidence) / 2, degrees)
@@ -210,8 +208,10 @@ def knee(batch_sizes: npt.ArrayLike, step_ms: npt.ArrayLike, confidence: float =
     c = t0**2 - t**2 * covariance[0, 0]
     estimate = max(t0, 0.0) / t1 if t1 > 0 else math.inf
     root = b**2 - 4 * a * c
-    if a > 0 and root >= 0 and t1 > 0:
-        lo, hi = (-b - math.sqrt(root)) / (2 * a), (-b + math.sqrt(root)) / (2 * a)
+    if a > 0 and t1 > 0:
+        # The estimate itself is inside, so a root below 0 is rounding.
+        half = math.sqrt(max(root, 0.0)) / (2 * a)
+        lo, hi = -b / (2 * a) - half, -b / (2 * a) + half
     elif root >= 0 and a < 0:
         # All but what lies between the roots; of that, the part at and above the estimate's side of 0.
         lo, hi = max((-b - math.sqrt(root)) / (2 * a), (-b + math.sqrt(root)) / (2 * a)), math.inf
