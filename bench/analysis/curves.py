@@ -181,8 +181,10 @@ def against_prediction(
 def knee(batch_sizes: npt.ArrayLike, step_ms: npt.ArrayLike, confidence: float = CONFIDENCE) -> Estimate:
     """Return the batch size t0/t1 at which half of the highest throughput is reached, where a step takes t0 + t1·B.
 
-    Fieller's interval of a ratio: all knees K for which t0 − K·t1 is not told from 0. It stays right where
-    t1 is hardly told from 0, and is then unbounded above; a bootstrap over five to ten batch sizes covers too rarely.
+    Fieller's interval of a ratio: all knees K for which t0 − K·t1 is not told from 0. It stays right where t1 is hardly
+    told from 0, and is then unbounded above; a bootstrap over five to ten batch sizes covers too rarely. Weights are
+    those of the fitted times; `bench.analysis.speed.step_time_model`, which the reports draw, weighs by the measured
+    ones and is the same line up to the noise.
 
     Args:
         batch_sizes: Shape (points,), at least three different; a batch size may come more than once.
