@@ -143,3 +143,9 @@ def test_equivalence_without_spread_or_margin() -> None:
     assert not equivalence_test([0.0], 0.1).equivalent
     with pytest.raises(UsageError, match="margin"):
         equivalence_test([0.0, 0.1], 0)
+
+
+def test_at_the_margin_equivalence_is_found_in_a_twentieth_of_studies() -> None:
+    rng = np.random.default_rng(4)
+    found = [equivalence_test(rng.normal(1.0, 0.5, 8), 1.0).equivalent for _ in range(2000)]
+    assert np.mean(found) == pytest.approx(0.05, abs=0.015)
