@@ -34,8 +34,7 @@ def _rank_correlation(x: Array, y: Array) -> float:
 def spearman(x: npt.ArrayLike, y: npt.ArrayLike, confidence: float = CONFIDENCE) -> Estimate:
     """Return Spearman's rank correlation with an interval.
 
-    Fisher's z with the variance (1 + r²/2)/(n − 3). A percentile bootstrap of ten pairs covers too rarely, and draws
-    ties that the data do not have.
+    Fisher's z with the variance (1 + r²/2)/(n − 3), which draws nothing and so repeats without a seed.
 
     Args:
         x: Shape (pairs,), at least 6, without nan; infinite values rank outermost.

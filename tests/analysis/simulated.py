@@ -357,6 +357,18 @@ def censored() -> Iterator[Case]:
             )
 
 
+def _knees(drawn: np.ndarray) -> np.ndarray:
+    """Return t0/t1 of each resample of (batch size, time); nan where it holds one batch size alone."""
+    weights = drawn[..., 1] ** -2
+    x, y = drawn[..., 0], drawn[..., 1]
+    total = weights.sum(axis=1)
+    mean_x, mean_y = (weights * x).sum(axis=1) / total, (weights * y).sum(axis=1) / total
+    cross = (weights * (x - mean_x[:, None]) * (y - mean_y[:, None])).sum(axis=1)
+    spread = (weights * (x - mean_x[:, None]) ** 2).sum(axis=1)
+    slope = np.divide(cross, spread, out=np.full_like(cross, np.nan), where=spread > 1e-9 * mean_x**2)
+    return mean_y / slope - mean_x
+
+
 def curves() -> Iterator[Case]:
     steps = np.arange(0, 1001, 50)
     growth = 2.0 ** (2 * steps / 1000)
@@ -388,6 +400,15 @@ def curves() -> Iterator[Case]:
             "knee", f"{k} batch sizes, 5 % noise", lambda rng, batch=batch, times=times: knee(batch, times(rng)), 100
         )
         yield Case(
+            "percentile bootstrap over batch sizes of the knee",
+            f"{k} batch sizes, 5 % noise",
+            lambda rng, batch=batch, times=times: percentile_bootstrap(
+                np.column_stack([batch, times(rng)]), _knees, rng, 300
+            ),
+            100,
+            "too rarely",
+        )
+        yield Case(
             "against_prediction, slope ratio",
             f"{k} batch sizes, 5 % noise",
             lambda rng, batch=batch, times=times: against_prediction(batch, times(rng), 1.0, 0.01).slope_ratio,
@@ -412,14 +433,6 @@ def correlations() -> Iterator[Case]:
     def pairs(rng: np.random.Generator, n: int, rho: float) -> tuple[np.ndarray, np.ndarray]:
         x = rng.normal(size=n)
         return x, rho * x + np.sqrt(1 - rho**2) * rng.normal(size=n)
-
-    def percentiles(rng: np.random.Generator, n: int, rho: float) -> Estimate:
-        return percentile_bootstrap(
-            np.column_stack(pairs(rng, n, rho)),
-            lambda drawn: np.array([stats.spearmanr(*one.T).statistic for one in drawn]),
-            rng,
-            199,
-        )
 
     for n, rho in ((8, 0.0), (10, 0.7), (20, 0.7), (20, 0.9), (40, 0.5)):
         truth = float(6 / np.pi * np.arcsin(rho / 2))
