@@ -90,7 +90,7 @@ def _parser() -> Parser:
     frontier.add_argument("-o", "--out", type=Path, metavar="FILE", help="write it as JSON")
     _throughput_parser(commands)
     listing = commands.add_parser("list", help="list what there is to choose from")
-    listing.add_argument("what", metavar="{tasks,optimizers,experiments}", help="what to list")
+    listing.add_argument("what", metavar="{tasks,optimizers,experiments,measures}", help="what to list")
     _sweep_parser(commands, "wandb-check", "compare a sweep's records with their W&B mirror")
     speed = commands.add_parser("speed", help="speed of the training loop itself")
     speed_commands = speed.add_subparsers(dest="speed_command", metavar="COMMAND", parser_class=Parser, required=True)

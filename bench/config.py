@@ -154,6 +154,7 @@ def resolve(composed: DictConfig) -> Cell:
     config.tracker.validate()
     validation.check_training(config.training, batch_size)
     validation.check_evaluation(config.evaluation, facts)
+    config.measure.at_evaluations = validation.check_measures(config.measure)
     requires: frozenset[str] = frozenset() if incompatible else requirements(optimizer.target, all_arguments(optimizer))
     steps = validation.check_budget(
         config.budget, facts.train_examples, batch_size, config.training.remainder, CLOSURE in requires

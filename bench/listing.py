@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bench.composition import about, choice, choices
+from bench.measure.catalogue import MEASURES
 from bench.optimizers.registry import class_title, implementations, known_answer, requirements
 from bench.tasks.catalogue import DATA_SETS, NETWORKS, PROBLEMS
 from bench.tasks.registry import task_facts, task_spec
@@ -93,8 +94,14 @@ def _experiments() -> Listing:
     return "experiments (bench run -m experiment=NAME)", ("experiment", "what it asks", "grid"), rows
 
 
+def _measures() -> Listing:
+    rows: list[Sequence[str]] = [(name, entry.about, ", ".join(entry.metrics)) for name, entry in MEASURES.items()]
+    return "measures (measure.at_evaluations=[NAME,…])", ("measure", "what it is", "metrics in the curves"), rows
+
+
 LISTINGS: dict[str, Callable[[], Listing]] = {
     "tasks": _tasks,
     "optimizers": _optimizers,
     "experiments": _experiments,
+    "measures": _measures,
 }

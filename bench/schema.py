@@ -259,7 +259,7 @@ class EvaluationConfig:
 
 @dataclass
 class MeasureConfig:
-    """Speed and memory of one training step, measured apart from convergence.
+    """Speed and memory of one training step, measured apart from convergence; noise and curvature along the way.
 
     Attributes:
         speed: Whether to measure throughput and step times.
@@ -271,6 +271,16 @@ class MeasureConfig:
             left behind, or in a "fresh" process besides, which takes a second or two to start (CPU only).
         energy_seconds: Length of the window over which a device's energy counter is read, seconds, where there is one
             (NVIDIA) and speed is measured; 0 to read none.
+        at_evaluations: What is measured of each trial at evaluation points, outside the training clock: names of
+            `bench list measures`.
+        per_octave: At how many of the evaluation points per doubling of the step count, besides the first and the last;
+            0 for those two alone.
+        mode: Which model that is of: "train" (batch normalisation by the statistics of what goes through together) or
+            "eval" (by running statistics).
+        examples: Training examples, drawn once by the data seed, that curvature is taken on, ≥ 1; null for all.
+        noise_examples: Training examples, likewise, whose own gradients make tr Σ, ≥ 2; null for all.
+        rescaling: Factor by which the first layer is multiplied and the second divided, > 0: measures of curvature are
+            taken there too. Null for not.
     """
 
     speed: bool = True
@@ -280,6 +290,12 @@ class MeasureConfig:
     window_seconds: float = 0.05
     memory_process: str = field(default="worker", metadata=LATER)
     energy_seconds: float = field(default=1.0, metadata=LATER)
+    at_evaluations: list[str] = field(default_factory=list, metadata=LATER)
+    per_octave: int = field(default=1, metadata=LATER)
+    mode: str = field(default="train", metadata=LATER)
+    examples: int | None = field(default=1000, metadata=LATER)
+    noise_examples: int | None = field(default=None, metadata=LATER)
+    rescaling: float | None = field(default=None, metadata=LATER)
 
 
 @dataclass
@@ -305,7 +321,7 @@ class Config:
         data: Where data files are.
         training: The training loop.
         evaluation: Evaluation points.
-        measure: Speed and memory measurement.
+        measure: What is measured.
         incompatible: What becomes of a cell whose optimizer requires what its task does not have: "refuse" (the whole
             grid, before anything is trained) or "record" (a record of status `unavailable` that says why).
     """

@@ -12,6 +12,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from bench.errors import UsageError, unknown
+from bench.measure.catalogue import MEASURES, MODES
 from bench.optimizers.registry import IMPLEMENTATIONS
 from bench.optimizers.schedules import (
     BATCH_SCHEDULES,
@@ -21,7 +22,15 @@ from bench.optimizers.schedules import (
     phases_in_examples,
     phases_in_steps,
 )
-from bench.schema import BudgetConfig, Config, EvaluationConfig, ScheduleConfig, TaskConfig, TrainingConfig
+from bench.schema import (
+    BudgetConfig,
+    Config,
+    EvaluationConfig,
+    MeasureConfig,
+    ScheduleConfig,
+    TaskConfig,
+    TrainingConfig,
+)
 from bench.tasks.registry import TARGET_METRICS, TaskFacts, TaskSpec, task_spec
 
 PRECISIONS = ("float32", "float64", "tf32", "bfloat16")
@@ -181,6 +190,7 @@ def check_choices(config: Config) -> None:
         ("measure.memory_process", config.measure.memory_process, ("worker", "fresh")),
         ("budget.until", config.budget.until, ("largest", "smallest")),
         ("incompatible", config.incompatible, ("refuse", "record")),
+        ("measure.mode", config.measure.mode, MODES),
     ):
         if value not in allowed:
             raise unknown(name, value, allowed)
@@ -253,6 +263,9 @@ def check_numbers(config: Config) -> None:
         ("evaluation.train_examples", config.evaluation.train_examples, 1),
         ("measure.warmup_steps", config.measure.warmup_steps, 1),
         ("measure.windows", config.measure.windows, 1),
+        ("measure.per_octave", config.measure.per_octave, 0),
+        ("measure.examples", config.measure.examples, 1),
+        ("measure.noise_examples", config.measure.noise_examples, 2),
         ("seed.data", config.seed.data, 0),
         ("seed.init", config.seed.init, 0),
         ("seed.order", config.seed.order, 0),
@@ -274,6 +287,17 @@ def check_energy(seconds: float) -> None:
     """Check the length of the window over which energy is counted."""
     if not math.isfinite(seconds) or seconds < 0:
         raise UsageError(f"measure.energy_seconds={seconds}: must be a finite number, at least 0")
+
+
+def check_measures(measure: MeasureConfig) -> list[str]:
+    """Return what is measured at evaluation points: each name once, in the catalogue's order."""
+    for name in measure.at_evaluations:
+        if name not in MEASURES:
+            raise unknown("measure", name, MEASURES)
+    factor = measure.rescaling
+    if factor is not None and not (math.isfinite(factor) and factor > 0):
+        raise UsageError(f"measure.rescaling={factor}: must be a finite number above 0, or null")
+    return [name for name in MEASURES if name in measure.at_evaluations]
 
 
 def check_evaluation(evaluation: EvaluationConfig, facts: TaskFacts) -> None:

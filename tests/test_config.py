@@ -388,7 +388,7 @@ def test_ids_never_change() -> None:
     # Another id for the same configuration would train a finished sweep again.
     assert cell().id == "ca053dc965d757e9"
     assert cell().id == cell_id(RESOLVED, {})
-    assert len(LEAVES) == 75
+    assert len(LEAVES) == 81
 
 
 def test_knobs_count_where_they_are_turned() -> None:

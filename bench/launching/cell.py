@@ -20,6 +20,7 @@ from bench.launching.peak import peak_in_fresh_process
 from bench.measure.audit import Subject, audit_data, audit_training
 from bench.measure.energy import with_energy
 from bench.measure.memory import measure_memory, out_of_memory
+from bench.measure.probe import Measures
 from bench.measure.speed import measure_speed
 from bench.optimizers.registry import (
     CLOSURE,
@@ -96,6 +97,7 @@ class Progress:
     stacking: Stacking | None = None
     implementation: str | None = None
     picture: Picture | None = None
+    measures: Measures | None = None
     trials: list[Trial] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -179,7 +181,8 @@ def _run(
             progress.speed = with_energy(speed, fresh, measure.energy_seconds)
     activations = progress.memory.activation_bytes if progress.memory else 0
     gradients = loaded.gradients if _worth_tracing(cell) else None
-    trials = Trials(task, build, plan, _starts(cell), activations, gradients)
+    measures = progress.measures = cell_measures(cell, task)
+    trials = Trials(task, build, plan, _starts(cell), activations, gradients, measures)
     with progress.timed("stacking"):
         choice = trials.choose(config.training.stack)
         progress.stacking = Stacking(choice.path, choice.most, choice.exact, choice.reason)
@@ -187,6 +190,8 @@ def _run(
         # One seed is enough for a picture.
         for trial in trials.train(choice, cell.seeds[0], stop):
             progress.trials.append(trial)
+        if measures is not None:
+            measures.compare(progress.trials)
     # Each trial builds its optimizer from the file as it is then; the task was loaded once.
     _check_optimizer_source(cell)
 
@@ -244,6 +249,25 @@ def trial_plan(cell: Cell) -> Plan:
             factor=learning_rate_factor(config.schedule, cell.steps, cell.phases),
             phases=cell.phases,
         ),
+    )
+
+
+def cell_measures(cell: Cell, task: Task) -> Measures | None:
+    """Return what is measured at the evaluation points of a cell's trials; None where nothing is."""
+    measure = cell.config.measure
+    if not measure.at_evaluations:
+        return None
+    return Measures(
+        task,
+        measure.at_evaluations,
+        cell.batch_size,
+        measure.per_octave,
+        measure.mode,
+        measure.examples,
+        measure.noise_examples,
+        measure.rescaling,
+        cell.config.evaluation.batch_size,
+        cell.config.seed.data,
     )
 
 
@@ -377,6 +401,9 @@ def _record(
     progress.trials.sort(key=lambda trial: (order[trial.seed], cell.lrs.index(trial.lr)))
     trials = [_summary(trial, cell) for trial in progress.trials]
     curves = curve_table(progress.trials)
+    measures, seconds = progress.measures, progress.seconds
+    if measures is not None and "training" in seconds:
+        seconds = seconds | {"measures": measures.seconds, "training": seconds["training"] - measures.seconds}
     record = Record(
         schema=SCHEMA_VERSION,
         cell=cell.id,
@@ -397,8 +424,9 @@ def _record(
         repeatable=cell.config.budget.seconds is None,
         started=started,
         command=cell.command,
-        seconds={part: round(value, 6) for part, value in progress.seconds.items()},
+        seconds={part: round(value, 6) for part, value in seconds.items()},
         stacking=progress.stacking,
+        measures=measures.measured() if measures else [],
     )
     return Result(record, curves, _snapshots(progress))
 

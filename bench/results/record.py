@@ -247,6 +247,28 @@ class Stacking:
 
 
 @dataclass(frozen=True)
+class Measured:
+    """What was measured at evaluation points, under one name of `bench list measures`.
+
+    Attributes:
+        name: The measure; "rescaling" for those of rescaled parameters, all together.
+        mode: Whether the model was taken as trained ("train": batch normalisation by the batch's own statistics) or as
+            evaluated ("eval"); None where it was not run, or as metrics are.
+        examples: Training examples, or draws of them, that each value rests on; None where there are none.
+        points: How often it was taken, all trials together.
+        seconds: Wall-clock seconds that took.
+        reason: Why it was left out, in one line; None where it was not.
+    """
+
+    name: str
+    mode: str | None
+    examples: int | None
+    points: int
+    seconds: float
+    reason: str | None
+
+
+@dataclass(frozen=True)
 class Record:
     """Everything a cell leaves behind, but for its curves.
 
@@ -271,8 +293,9 @@ class Record:
         started: UTC time of the start, ISO 8601.
         command: The command line that launched the sweep; empty where there was none.
         seconds: Wall-clock seconds the cell took, by part ("data", "audit", "memory", "speed", "stacking",
-            "training").
+            "training"; "measures" at evaluation points, where there are any, are not in "training").
         stacking: How the trials were trained; None if the cell did not get there, and in records before 0.2.
+        measures: What was measured at evaluation points; its values stand in the curves.
     """
 
     schema: int
@@ -295,6 +318,7 @@ class Record:
     command: str = ""
     seconds: dict[str, float] = field(default_factory=dict)
     stacking: Stacking | None = None
+    measures: list[Measured] = field(default_factory=list)
 
     def to_json(self) -> str:
         """Serialise with sorted keys; numbers that are not finite become null."""

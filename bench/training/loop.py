@@ -16,6 +16,8 @@ from bench.tasks.task import SPLITS, Task
 from bench.training.batches import batches_of
 from bench.training.evaluations import evaluation_points
 from bench.training.gradients import Gradients
+from bench.training.probe import Probe, Recent, WatchedBatches, losses_of
+from bench.training.seeds import Start
 from bench.training.stack import Stack
 from bench.training.stepper import PLAIN, Method, Stepper
 
@@ -119,6 +121,7 @@ class Trial:
         snapshots: Step and values of what a picture shows of the trial, where that is kept.
         gradient_evaluations: How often the gradient of a batch was computed.
         parameters_sha256: Hash of the final parameters' bytes.
+        weights: What was last evaluated, where that is kept.
     """
 
     lr: float
@@ -129,6 +132,7 @@ class Trial:
     snapshots: list[tuple[int, list[float]]] = field(default_factory=list)
     gradient_evaluations: int = 0
     parameters_sha256: str = ""
+    weights: list[Tensor] | None = None
 
     def add(self, evaluation: Evaluation, plan: Plan) -> None:
         """Add an evaluation; the trial is diverged if it says so."""
@@ -151,9 +155,11 @@ class Trial:
         """Mark the trial as interrupted at its last evaluation."""
         self.status, self.reason = "interrupted", f"stopped after {self.evaluations[-1].step} steps"
 
-    def end(self, gradient_evaluations: int, evaluated: Sequence[Tensor]) -> None:
+    def end(self, gradient_evaluations: int, evaluated: Sequence[Tensor], probe: Probe | None) -> None:
         """Note what the trial ended with."""
         self.gradient_evaluations = gradient_evaluations
+        if probe is not None and probe.keeps_weights:
+            self.weights = [tensor.detach().clone() for tensor in evaluated]
         self.parameters_sha256 = parameters_hash(evaluated)
 
 
@@ -168,6 +174,7 @@ def train_trial(
     noise_seed: int = 0,
     stop: Callable[[], bool] = lambda: False,
     gradients: Gradients | None = None,
+    probe: Probe | None = None,
 ) -> Trial:
     """Train one trial.
 
@@ -182,6 +189,7 @@ def train_trial(
         noise_seed: Seed of examples that are drawn afresh.
         stop: Asked between pieces; true ends the trial as interrupted.
         gradients: What was traced of the task's gradients; None to let autograd record every step.
+        probe: What else looks at the trial at evaluation points; None for nothing.
 
     Returns:
         The trial, diverged and interrupted ones included; nothing is raised for either.
@@ -191,23 +199,34 @@ def train_trial(
     torch.manual_seed(noise_seed)
     batches = batches_of(task, plan.batch_size, plan.remainder, plan.reshuffle, order_seed, noise_seed)
     stepper = Stepper(task, parameters, build(parameters, lr), batches, plan.method, gradients)
-    trial = Trial(lr, seed)
+    trial, start, before = Trial(lr, seed), Start(lr, seed, init_seed, order_seed, noise_seed), -1
+    recent: Recent = []
     for point in evaluation_points(None, plan.per_octave, plan.per_epoch, plan.every_epoch):
-        reached_end = _advance(stepper, plan, point, stop)
+        reached_end = _approach(stepper, plan, point, stop, probe, recent)
         trial.add(evaluate(task, stepper, plan), plan)
         if plan.pictured:
             trial.keep_picture(task, stepper.steps, stepper.evaluated)
+        if probe is not None and trial.status != "diverged" and probe.due(before, stepper.steps, reached_end):
+            losses = losses_of(start, stepper.steps, recent, probe.window)
+            found = probe.take(start, stepper.steps, stepper.evaluated, losses)
+            trial.evaluations[-1].metrics.update(found)
+        before = stepper.steps
         if trial.status == "diverged" or reached_end:
             break
         if stop():
             trial.interrupt()
             break
-    trial.end(stepper.gradient_evaluations, stepper.evaluated)
+    trial.end(stepper.gradient_evaluations, stepper.evaluated, probe)
     return trial
 
 
 def train_stack(
-    stack: Stack, plan: Plan, together: bool, pictured_seed: int | None, stop: Callable[[], bool] = lambda: False
+    stack: Stack,
+    plan: Plan,
+    together: bool,
+    pictured_seed: int | None,
+    stop: Callable[[], bool] = lambda: False,
+    probe: Probe | None = None,
 ) -> list[Trial]:
     """Train stacked trials, each as `train_trial` trains it alone.
 
@@ -219,28 +238,36 @@ def train_stack(
         together: Whether metrics are taken of all trials in one pass.
         pictured_seed: Seed of the trials whose picture is kept; None for none.
         stop: Asked between pieces; true ends the trials as interrupted.
+        probe: What else looks at each trial at evaluation points; None for nothing.
 
     Returns:
         The trials, in the order of `stack.starts`.
     """
-    task = stack.task
+    task, before = stack.task, -1
+    recent: Recent = []
     trials = {(start.lr, start.seed): Trial(start.lr, start.seed) for start in stack.starts}
     for point in evaluation_points(None, plan.per_octave, plan.per_epoch, plan.every_epoch):
-        reached_end = _advance(stack, plan, point, stop)
+        reached_end = _approach(stack, plan, point, stop, probe, recent)
         interrupted = stop() and not reached_end
+        due = probe is not None and probe.due(before, stack.steps, reached_end)
+        before = stack.steps
         values = _stacked_metrics(stack, plan, together)
         running = [trials[start.lr, start.seed] for start in stack.starts]
-        for number, trial in enumerate(running):
+        for number, (start, trial) in enumerate(zip(stack.starts, running, strict=True)):
             if trial.status == "diverged":
                 continue
             trial.add(_evaluation(task, stack, values[number]), plan)
             shown = stack.evaluated_of(number)
+            if probe is not None and due and trial.status != "diverged":
+                losses = losses_of(start, stack.steps, recent, probe.window)
+                found = probe.take(start, stack.steps, shown, losses)
+                trial.evaluations[-1].metrics.update(found)
             if trial.seed == pictured_seed:
                 trial.keep_picture(task, stack.steps, shown)
             if trial.status != "diverged" and interrupted:
                 trial.interrupt()
             if trial.status != "complete" or reached_end:
-                trial.end(stack.gradient_evaluations, shown)
+                trial.end(stack.gradient_evaluations, shown, probe)
         alive = {trial.lr for trial in running if trial.status == "complete"}
         if reached_end or not alive:
             break
@@ -279,8 +306,30 @@ def _advance(stepper: Stepper | Stack, plan: Plan, point: int, stop: Callable[[]
             # How many a step takes is known only where the optimizer does not ask for them itself.
             missing = 1 if plan.method.closure else max(1, min(missing, left))
         stepper.run(missing, stop)
+        if isinstance(stepper.batches, WatchedBatches):
+            stepper.seconds -= stepper.batches.aside() / stepper.trials
     last = plan.last_step(stepper.seconds, stepper.gradient_evaluations)
     return last is not None and stepper.steps >= last
+
+
+def _approach(
+    stepper: Stepper | Stack, plan: Plan, point: int, stop: Callable[[], bool], probe: Probe | None, recent: Recent
+) -> bool:
+    """Advance as `_advance` does; where a probe wants losses of the last batches, note them among the recent ones."""
+    if probe is None or not probe.window:
+        return _advance(stepper, plan, point, stop)
+    goal = point if plan.steps is None else min(point, plan.steps)
+    if goal - probe.window > stepper.steps and _advance(stepper, plan, goal - probe.window, stop):
+        return True
+    watched = WatchedBatches(stepper.batches, stepper.losses, stepper.task.device, stepper.steps)
+    stepper.batches = watched
+    try:
+        reached_end = _advance(stepper, plan, point, stop)
+    finally:
+        stepper.batches = watched.inner
+    recent += watched.losses
+    del recent[: -probe.window]
+    return reached_end
 
 
 def evaluate(task: Task, stepper: Stepper, plan: Plan) -> Evaluation:

@@ -115,6 +115,22 @@ class Stack:
         parameters = [p.detach()[trial] for p in self._averages or self._parameters]
         return [*parameters, *(b[trial] if moved else b for b in self._buffers)]
 
+    @property
+    def trials(self) -> int:
+        """Trials that take their steps together."""
+        return len(self.starts)
+
+    def losses(self, inputs: Tensor, labels: Tensor) -> dict[Start | None, float]:
+        """Return each trial's loss on a batch for all of them or trials × batches; buffers stay as they are."""
+        moved, found = self.task.model.training_forward is not None, dict[Start | None, float]()
+        own = labels.dim() > self.task.train.labels.dim()
+        with torch.no_grad():
+            for trial, start in enumerate(self.starts):
+                buffers = [(b[trial] if moved else b).clone() for b in self._buffers]
+                batch = (inputs[trial], labels[trial]) if own else (inputs, labels)
+                found[start] = float(self.task.loss([*(p[trial] for p in self._parameters), *buffers], *batch))
+        return found
+
     def state_of(self, trial: int) -> list[Tensor]:
         """Return what the optimizers keep for a trial: parameter by parameter, by name."""
         width = self._width if self.layout.views else 1

@@ -21,6 +21,7 @@ from bench.optimizers.schedules import Phases
 from bench.tasks.task import Task
 from bench.training.batches import Batches
 from bench.training.gradients import Gradients, Player
+from bench.training.seeds import Start
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,17 @@ class Stepper:
     def evaluated(self) -> list[Tensor]:
         """What metrics are taken of: the averages where they are kept, else the parameters; then buffers."""
         return [*(self._averages or self.parameters), *self.weights[len(self.parameters) :]]
+
+    @property
+    def trials(self) -> int:
+        """Trials that take their steps together: one."""
+        return 1
+
+    def losses(self, inputs: Tensor, labels: Tensor) -> dict[Start | None, float]:
+        """Return the loss on a batch as trained, of the one trial (None); buffers stay as they are."""
+        buffers = [buffer.clone() for buffer in self.weights[len(self.parameters) :]]
+        with torch.no_grad():
+            return {None: float(self.task.loss([*self.parameters, *buffers], inputs, labels))}
 
     def run(self, steps: int, stop: Callable[[], bool]) -> None:
         """Take `steps` steps, or fewer if `stop` turns true between two gathers. Adds to the training clock."""

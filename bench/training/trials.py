@@ -20,6 +20,7 @@ from bench.tasks.task import Task
 from bench.training.batches import BatchOrder
 from bench.training.gradients import Gradients
 from bench.training.loop import Plan, Trial, train_stack, train_trial
+from bench.training.probe import Probe
 from bench.training.rehearsal import Rehearsal
 from bench.training.seeds import Start
 from bench.training.stack import Build, Layout, Stack, stacked_batches
@@ -79,6 +80,7 @@ class Trials:
         starts: Learning rate by learning rate, each with the same seeds.
         activation_bytes: What autograd keeps for one trial's backward pass; see `bench.measure.memory`.
         gradients: What was traced of the task's gradients; None to let autograd record every step.
+        probe: What else looks at each trial at evaluation points; None for nothing. It moves no trial and no choice.
     """
 
     task: Task
@@ -87,6 +89,7 @@ class Trials:
     starts: Sequence[Start]
     activation_bytes: int = 0
     gradients: Gradients | None = None
+    probe: Probe | None = None
 
     def train(
         self, choice: Choice, pictured_seed: int | None, stop: Callable[[], bool] = lambda: False
@@ -106,7 +109,7 @@ class Trials:
                 continue
             torch.manual_seed(block[0].noise)
             stack = self.stack(block, choice.layout)
-            yield from train_stack(stack, self.plan, choice.together, pictured_seed, stop)
+            yield from train_stack(stack, self.plan, choice.together, pictured_seed, stop, self.probe)
 
     def choose(self, setting: str | int) -> Choice:
         """Choose how to train them.
@@ -259,7 +262,7 @@ class Trials:
 
     def _alone(self, start: Start, pictured_seed: int | None, stop: Callable[[], bool]) -> Trial:
         plan = replace(self.plan, pictured=start.seed == pictured_seed)
-        return train_trial(self.task, self.build, plan, *start, stop, self.gradients)
+        return train_trial(self.task, self.build, plan, *start, stop, self.gradients, self.probe)
 
 
 def _merged(apart: Layout) -> tuple[Layout, ...]:

@@ -16,6 +16,7 @@ from bench.results.record import (
     Axes,
     CellStatus,
     Interval,
+    Measured,
     Memory,
     Record,
     Speed,
@@ -92,6 +93,7 @@ def record(cell: str = CELL, axes: dict[str, Any] | None = None, **changes: Any)
         "started": "2026-01-01T00:00:00+00:00",
         "seconds": {"data": 0.5, "training": 1.5},
         "stacking": Stacking("native", 21, True, None),
+        "measures": [Measured("lambda_max", "train", 1000, 12, 0.75, None)],
     }
     return Record(**(values | changes))
 
