@@ -57,36 +57,52 @@ def gradient_noise(task: Task, weights: Sequence[Tensor], exact: Split, examples
     """
     if task.model.training_forward is not None:
         raise ValueError("an example has no gradient of its own where the batch is normalised together")
-    parameters = list(weights[: len(weights) - len(task.model.buffers())])
-    loss = FixedLoss(task, [p.shape for p in parameters], weights[len(parameters) :], exact)
-    _, gradient = loss.gradient(flat(parameters))
-    split_gradient = loss.unflatten(gradient)
-    parts = _parts(examples, PASS_EXAMPLES)
-    total = math.fsum(_squared_distances(task, weights, parameters, split_gradient, part) for part in parts)
-    return GradientNoise(total / len(examples), float(gradient.double().square().sum()))
+    count = len(weights) - len(task.model.buffers())
+    parameters, parts = list(weights[:count]), list(_parts(examples, PASS_EXAMPLES))
+    linear = _linear_sums(task, weights, count, parts)
+    if linear is not None and exact is examples:
+        gradient = [total / len(examples) for total in linear[1]]
+    else:
+        loss = FixedLoss(task, [p.shape for p in parameters], weights[count:], exact)
+        gradient = loss.unflatten(loss.gradient(flat(parameters))[1])
+    norm2 = math.fsum(float(g.double().square().sum()) for g in gradient)
+    if linear is not None:
+        squares, summed = linear
+        along = math.fsum(float((s.double() * g).sum()) for s, g in zip(summed, gradient, strict=True))
+        total = squares - 2 * along + len(examples) * norm2
+    else:
+        total = math.fsum(_squared_distances(task, weights, count, gradient, part) for part in parts)
+    return GradientNoise(total / len(examples), norm2)
 
 
 def _squared_distances(
-    task: Task, weights: Sequence[Tensor], parameters: Sequence[Tensor], gradient: Sequence[Tensor], part: Split
+    task: Task, weights: Sequence[Tensor], parameters: int, gradient: Sequence[Tensor], part: Split
 ) -> float:
-    """Return Σ ‖g − G‖² over examples."""
-    linear = _linear_norms(task, weights, len(parameters), part)
-    if linear is not None:
-        squares, summed = linear
-        norm2 = sum(float(g.double().square().sum()) for g in gradient)
-        along = sum(float((s.double() * g).sum()) for s, g in zip(summed, gradient, strict=True))
-        return squares - 2 * along + len(part) * norm2
-    buffers = list(weights[len(parameters) :])
+    """Return Σ ‖g − G‖² over examples, each of whose gradients is formed."""
+    at, buffers = [p.detach() for p in weights[:parameters]], list(weights[parameters:])
 
     def loss(own: list[Tensor], inputs: Tensor, labels: Tensor) -> Tensor:
         return task.loss([*own, *buffers], inputs.unsqueeze(0), labels.unsqueeze(0))
 
-    each = vmap(grad(loss), in_dims=(None, 0, 0))
-    at, total = [p.detach() for p in parameters], 0.0
-    for some in _parts(part, max(1, MOST_NUMBERS // sum(p.numel() for p in parameters))):
+    each, total = vmap(grad(loss), in_dims=(None, 0, 0)), 0.0
+    for some in _parts(part, max(1, MOST_NUMBERS // sum(p.numel() for p in at))):
         found = each(at, some.inputs, some.labels)
         total += sum(float((f - g).double().square().sum()) for f, g in zip(found, gradient, strict=True))
     return total
+
+
+def _linear_sums(
+    task: Task, weights: Sequence[Tensor], parameters: int, parts: Sequence[Split]
+) -> tuple[float, list[Tensor]] | None:
+    """Return Σ ‖g‖² and Σ g over the examples of all parts; None where `_linear_norms` has none."""
+    squares, summed = 0.0, [torch.zeros_like(p) for p in weights[:parameters]]
+    for part in parts:
+        found = _linear_norms(task, weights, parameters, part)
+        if found is None:
+            return None
+        squares += found[0]
+        summed = [a + b for a, b in zip(summed, found[1], strict=True)]
+    return squares, summed
 
 
 class _LinearCalls(TorchFunctionMode):

@@ -25,7 +25,8 @@ def barrier(task: Task, a: Sequence[Tensor], b: Sequence[Tensor], split: Split, 
     """Return how far the loss rises on the straight line between two points above what lies between its ends.
 
     The largest L((1 − t)a + tb) − (1 − t)L(a) − tL(b) (Entezari et al. 2022, arXiv 2110.06296, equation 1): where it is
-    0, both lie in one basin, as every two points of a convex loss do. In the unit of the loss, evaluated as metrics are; running statistics of batch normalisation are interpolated too.
+    0, both lie in one basin, as every two points of a convex loss do. In the unit of the loss, evaluated as metrics
+    are; running statistics of batch normalisation are interpolated too.
 
     Args:
         task: What is trained.

@@ -8,14 +8,13 @@ from torch import Generator, Tensor
 from bench.measure.fixed_loss import FixedLoss, flat, measured_task
 from bench.tasks.batch_norm import batch_norm, training_batch_norm
 from bench.tasks.problem import HALF_SQUARED_ERROR, Model, Split
-from bench.tasks.registry import TaskSpec, load_problem
 from bench.tasks.task import Task, build_task
+from tests.tasks.problems import load
 
 
 def problem_task(name: str, **knobs: object) -> Task:
     """Return a problem of the catalogue in float64."""
-    spec = TaskSpec(name, name, None, knobs=tuple(sorted(knobs.items())))
-    return build_task(name, load_problem(spec, "", False, 0), torch.device("cpu"), "float64", None, 0)
+    return build_task(name, load(name, **knobs), torch.device("cpu"), "float64", None, 0)
 
 
 def loss_of(task: Task, weights: Sequence[Tensor], split: Split | None = None, mode: str = "train") -> FixedLoss:
@@ -49,10 +48,10 @@ def normalised_task(examples: int = 24) -> Task:
         shapes = [(4, 3), (4,), (4,), (1, 4)]
         return [torch.randn(shape, generator=generator, dtype=torch.float64) for shape in shapes]
 
-    def through(normalise: object, weights: Sequence[Tensor], inputs: Tensor) -> Tensor:
+    def through(trained: bool, weights: Sequence[Tensor], inputs: Tensor) -> Tensor:
         first, scale, shift, last, mean, variance = weights
         hidden = inputs @ first.T
-        if normalise == "train":
+        if trained:
             hidden = training_batch_norm(hidden, scale, shift, mean, variance, None)
         else:
             hidden = batch_norm(hidden, scale, shift, mean, variance)
@@ -61,8 +60,8 @@ def normalised_task(examples: int = 24) -> Task:
     model = Model(
         "normalised",
         initialise,
-        lambda weights, inputs: through("eval", weights, inputs),
-        training_forward=lambda weights, inputs: through("train", weights, inputs),
+        lambda weights, inputs: through(False, weights, inputs),
+        training_forward=lambda weights, inputs: through(True, weights, inputs),
         buffers=lambda: [torch.zeros(4), torch.ones(4)],
     )
     generator = torch.Generator().manual_seed(1)

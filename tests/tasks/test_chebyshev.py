@@ -1,38 +1,17 @@
 """The Chebyshev task: its points, and the edge of stability."""
 
-from collections.abc import Sequence
-
 import pytest
 import torch
-from torch import Generator, Tensor
+from torch import Generator
 
 from bench.errors import UsageError
+from bench.measure.curvature import largest_eigenvalue
+from bench.measure.fixed_loss import FixedLoss, flat
 from bench.tasks.problem import Problem
 from bench.tasks.task import build_task
 from bench.training.batches import batches_of
 from bench.training.stepper import Stepper
-from tests.tasks.problems import fresh, load, mean_loss
-
-
-def hessian_times(problem: Problem, at: Sequence[Tensor], direction: Sequence[Tensor]) -> list[Tensor]:
-    weights = [p.detach().requires_grad_() for p in at]
-    slopes = torch.autograd.grad(mean_loss(problem, weights, problem.splits.train), weights, create_graph=True)
-    return list(torch.autograd.grad(slopes, weights, list(direction)))
-
-
-def largest_curvature(
-    problem: Problem, parameters: Sequence[Tensor], direction: list[Tensor], iterations: int
-) -> tuple[float, list[Tensor]]:
-    """Return the largest eigenvalue of the Hessian by power iteration, and the direction to go on from."""
-    at = [p.detach() for p in parameters]
-    value = 0.0
-    for _ in range(iterations):
-        norm = sum(d.square().sum() for d in direction) ** 0.5
-        direction = [d / norm for d in direction]
-        image = hessian_times(problem, at, direction)
-        value = sum((d * i).sum().item() for d, i in zip(direction, image, strict=True))
-        direction = image
-    return value, direction
+from tests.tasks.problems import load, mean_loss
 
 
 def sharpness(problem: Problem, lr: float, steps: int, every: int, seed: int) -> list[float]:
@@ -41,32 +20,14 @@ def sharpness(problem: Problem, lr: float, steps: int, every: int, seed: int) ->
     parameters = task.initialise(seed)
     batches = batches_of(task, len(task.train), "keep", True, 0, 0)
     stepper = Stepper(task, parameters, torch.optim.SGD(parameters, lr), batches)
-    generator = Generator().manual_seed(seed)
-    direction = [torch.randn(p.shape, generator=generator, dtype=torch.float64) for p in parameters]
-    _, direction = largest_curvature(problem, parameters, direction, 50)
+    loss = FixedLoss(task, [p.shape for p in parameters], [], task.train)
     found = []
     for _ in range(steps // every):
         stepper.run(every, lambda: False)
-        value, direction = largest_curvature(problem, parameters, direction, 15)
-        found.append(value * lr / 2)
+        vector = flat(parameters)
+        eigenvalue = largest_eigenvalue(loss.hessian(vector), vector, Generator().manual_seed(seed), tolerance=1e-2)
+        found.append(eigenvalue.value * lr / 2)
     return found
-
-
-def test_power_iteration_finds_the_largest_eigenvalue_of_the_exact_hessian() -> None:
-    problem = load("chebyshev", hidden=3)
-    parameters = fresh(problem)
-    flat, shapes = torch.cat([p.detach().flatten() for p in parameters]), [p.shape for p in parameters]
-
-    def loss(vector: Tensor) -> Tensor:
-        parts = vector.split([shape.numel() for shape in shapes])
-        return mean_loss(
-            problem, [part.view(shape) for part, shape in zip(parts, shapes, strict=True)], problem.splits.train
-        )
-
-    exact = torch.linalg.eigvalsh(torch.autograd.functional.hessian(loss, flat))[-1].item()
-    generator = Generator().manual_seed(0)
-    direction = [torch.randn(shape, generator=generator, dtype=torch.float64) for shape in shapes]
-    assert largest_curvature(problem, parameters, direction, 300)[0] == pytest.approx(exact, rel=1e-6)
 
 
 def test_arxiv_2103_00065_the_curvature_rises_to_the_edge() -> None:
