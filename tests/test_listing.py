@@ -62,3 +62,10 @@ def test_a_pipe_gets_full_lines_and_brackets_are_text(capsys: pytest.CaptureFixt
     assert lines[0].strip() == "title"
     assert lines[1].split() == ["a", "b"]
     assert lines[2].split() == ["[red]x[/red]", "y" * 120]
+
+
+def test_measures_are_listed_with_what_they_are_and_their_metrics() -> None:
+    _, _, rows = LISTINGS["measures"]()
+    assert ("sam", "Rise of the loss within a ball of radius .05 (2010.01412).", "sam") in rows
+    metrics = [metric for row in rows for metric in str(row[2]).split(", ")]
+    assert len(metrics) == len(set(metrics))
