@@ -11,8 +11,8 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from bench.errors import UsageError, unknown
-from bench.optimizers.registry import IMPLEMENTATIONS
+from bench.errors import Incompatible, UsageError, unknown
+from bench.optimizers.registry import CLOSURE, GRADIENT_GRAPH, IMPLEMENTATIONS, SPARSE
 from bench.optimizers.schedules import (
     BATCH_SCHEDULES,
     SCHEDULES,
@@ -102,6 +102,40 @@ def check_training(training: TrainingConfig, batch_size: int) -> None:
         raise UsageError(f"training.stack={stack}: must be auto, off or a number of trials, at least {LEAST_STACK}")
 
 
+def worded(training: TrainingConfig) -> TrainingConfig:
+    """Return the settings with their switches in words: YAML 1.1 reads on and off as true and false."""
+    words = {"True": "on", "False": "off"}
+    return dataclasses.replace(training, compile=words.get(training.compile, training.compile))
+
+
+def check_engine(config: Config, facts: TaskFacts, requires: frozenset[str], batch_size: int) -> None:
+    """Check that what the engine is asked for can be done with the rest of the configuration.
+
+    Raises:
+        Incompatible: The optimizer takes gradients that are not compiled.
+        UsageError: Another setting needs gradients that are not compiled.
+    """
+    training = config.training
+    if training.compile == "off":
+        return
+    needs = {
+        CLOSURE: "asks for the loss itself",
+        GRADIENT_GRAPH: "differentiates gradients",
+        SPARSE: "takes sparse ones",
+    }
+    for need in sorted(requires & needs.keys()):
+        raise Incompatible(
+            f"training.compile=on: optimizer {config.optimizer.name} {needs[need]}, which is not compiled"
+        )
+    if training.micro_batch is not None:
+        raise UsageError("training.compile=on: training.micro_batch must be null; a batch is compiled as a whole")
+    if training.remainder == "carry" and facts.train_examples % batch_size:
+        raise UsageError(
+            f"training.compile=on: training.remainder=carry at batch size {batch_size} makes batches of many sizes, "
+            "each of which would be compiled; use keep or drop"
+        )
+
+
 def check_schedule(schedule: ScheduleConfig, steps: int | None) -> None:
     """Check the learning-rate schedule; all but the constant one need a known number of steps."""
     moves = schedule.name != "constant" or schedule.warmup > 0
@@ -178,6 +212,7 @@ def check_choices(config: Config) -> None:
         ("batch_schedule", config.batch_schedule.name, BATCH_SCHEDULES),
         ("optimizer.implementation", config.optimizer.implementation, IMPLEMENTATIONS),
         ("training.remainder", config.training.remainder, REMAINDERS),
+        ("training.compile", config.training.compile, ("off", "on")),
         ("budget.until", config.budget.until, ("largest", "smallest")),
         ("incompatible", config.incompatible, ("refuse", "record")),
     ):

@@ -8,14 +8,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 import torch
 from torch import Tensor
 
 from bench.config import Cell
-from bench.errors import BenchError, DeviceUnavailable, Incompatible
+from bench.errors import BenchError, DeviceUnavailable, EngineUnavailable, Incompatible
 from bench.measure.audit import Subject, audit_data, audit_training
 from bench.measure.memory import measure_memory, out_of_memory
 from bench.measure.speed import measure_speed
@@ -39,6 +39,7 @@ from bench.results.record import (
     SCHEMA_VERSION,
     AuditCheck,
     CellStatus,
+    Engine,
     Memory,
     Record,
     Speed,
@@ -51,6 +52,7 @@ from bench.tasks.problem import Picture
 from bench.tasks.registry import TaskSpec
 from bench.tasks.task import Task, load_task
 from bench.training.batches import batches_of
+from bench.training.compiled import Compiled, CompiledGradients
 from bench.training.devices import prepare
 from bench.training.gradients import Gradients
 from bench.training.loop import Evaluation, Plan, Trial
@@ -92,6 +94,7 @@ class Progress:
     speed: Speed | None = None
     memory: Memory | None = None
     stacking: Stacking | None = None
+    engine: Engine | None = None
     implementation: str | None = None
     picture: Picture | None = None
     trials: list[Trial] = field(default_factory=list)
@@ -130,7 +133,7 @@ def run_cell(cell: Cell, stop: Callable[[], bool] = lambda: False, concurrent_wo
         _run(cell, device, progress, stop, concurrent_workers)
         if stop():
             status, reason = CellStatus.INTERRUPTED, "stopped before it was done"
-    except (DeviceUnavailable, Incompatible) as error:
+    except (DeviceUnavailable, EngineUnavailable, Incompatible) as error:
         status, reason = CellStatus.UNAVAILABLE, str(error)
     except BenchError as error:
         status, reason = CellStatus.FAILED, str(error)
@@ -166,11 +169,12 @@ def _run(
     if config.measure.memory:
         with progress.timed("memory"):
             progress.memory = measure_memory(_fresh(task, build, cell))
+    compiled = CompiledGradients(task, loaded.compiled) if config.training.compile == "on" else None
     if config.measure.speed:
         with progress.timed("speed"):
             measure = config.measure
             progress.speed = measure_speed(
-                _fresh(task, build, cell, loaded.gradients),
+                _fresh(task, build, cell, compiled or loaded.gradients),
                 measure.warmup_steps,
                 measure.windows,
                 measure.window_seconds,
@@ -178,7 +182,7 @@ def _run(
             )
     activations = progress.memory.activation_bytes if progress.memory else 0
     gradients = loaded.gradients if _worth_tracing(cell) else None
-    trials = Trials(task, build, plan, _starts(cell), activations, gradients)
+    trials = Trials(task, build, plan, _starts(cell), activations, gradients, compiled)
     with progress.timed("stacking"):
         choice = trials.choose(config.training.stack)
         progress.stacking = Stacking(choice.path, choice.most, choice.exact, choice.reason)
@@ -186,8 +190,15 @@ def _run(
         # One seed is enough for a picture.
         for trial in trials.train(choice, cell.seeds[0], stop):
             progress.trials.append(trial)
+    progress.engine = _engine(compiled)
     # Each trial builds its optimizer from the file as it is then; the task was loaded once.
     _check_optimizer_source(cell)
+
+
+def _engine(compiled: CompiledGradients | None) -> Engine:
+    if compiled is None:
+        return Engine(False, 0.0, None)
+    return Engine(compiled.reason is None, round(compiled.seconds, 6), compiled.reason)
 
 
 def _check_task_source(cell: Cell) -> None:
@@ -251,11 +262,12 @@ def audit_cell(cell: Cell) -> list[AuditCheck]:
 
 @dataclass(frozen=True)
 class Loaded:
-    """A task as a worker keeps it, with the audit of its data and what was traced of its gradients."""
+    """A task as a worker keeps it, with the audit of its data and what was traced and compiled of its gradients."""
 
     task: Task
     audit: list[AuditCheck]
     gradients: Gradients
+    compiled: dict[tuple[Any, ...], Compiled] = field(default_factory=dict)
 
 
 @functools.lru_cache(maxsize=2)
@@ -378,6 +390,7 @@ def _record(
         command=cell.command,
         seconds={part: round(value, 6) for part, value in progress.seconds.items()},
         stacking=progress.stacking,
+        engine=progress.engine,
     )
     return Result(record, curves, _snapshots(progress))
 

@@ -227,6 +227,23 @@ class Stacking:
 
 
 @dataclass(frozen=True)
+class Engine:
+    """What steps ran on, beyond kernels one by one.
+
+    Attributes:
+        compiled: Whether every gradient of training was compiled.
+        compile_seconds: Seconds that compiling took, for all shapes of batch that were trained or measured; they count
+            here too where the worker process had compiled them for an earlier cell. In no other time but the parts
+            "speed" and "training" of the cell's wall-clock seconds.
+        reason: Why what was asked for did not run; None where it did, or nothing was asked for.
+    """
+
+    compiled: bool
+    compile_seconds: float
+    reason: str | None
+
+
+@dataclass(frozen=True)
 class Record:
     """Everything a cell leaves behind, but for its curves.
 
@@ -253,6 +270,7 @@ class Record:
         seconds: Wall-clock seconds the cell took, by part ("data", "audit", "memory", "speed", "stacking",
             "training").
         stacking: How the trials were trained; None if the cell did not get there, and in records before 0.2.
+        engine: What their steps ran on; likewise.
     """
 
     schema: int
@@ -275,6 +293,7 @@ class Record:
     command: str = ""
     seconds: dict[str, float] = field(default_factory=dict)
     stacking: Stacking | None = None
+    engine: Engine | None = None
 
     def to_json(self) -> str:
         """Serialise with sorted keys; numbers that are not finite become null."""

@@ -57,6 +57,9 @@ CELL_COLUMNS = (
     "drift",
     "stacking",
     "stacked_trials",
+    "compiled",
+    "compile_seconds",
+    "engine_reason",
 )
 
 TRIAL_COLUMNS = (
@@ -165,7 +168,7 @@ def _interval(name: str, interval: Interval | None) -> dict[str, Any]:
 
 
 def _cell_row(record: Record) -> dict[str, Any]:
-    speed, memory = record.speed, record.memory
+    speed, memory, engine = record.speed, record.memory, record.engine
     row: dict[str, Any] = {"status": str(record.status)}
     row |= _interval("examples_per_second", speed.examples_per_second if speed else None)
     row |= _interval("step_ms", speed.step_ms if speed else None)
@@ -201,6 +204,9 @@ def _cell_row(record: Record) -> dict[str, Any]:
         "drift": speed.drift if speed else None,
         "stacking": record.stacking.path if record.stacking else None,
         "stacked_trials": record.stacking.trials if record.stacking else None,
+        "compiled": engine.compiled if engine else None,
+        "compile_seconds": engine.compile_seconds if engine else None,
+        "engine_reason": engine.reason if engine else None,
     }
 
 

@@ -181,7 +181,7 @@ def train_trial(
         order_seed: Seed of the batch order.
         noise_seed: Seed of examples that are drawn afresh.
         stop: Asked between pieces; true ends the trial as interrupted.
-        gradients: What was traced of the task's gradients; None to let autograd record every step.
+        gradients: What was traced or compiled of the task's gradients; None to let autograd record every step.
 
     Returns:
         The trial, diverged and interrupted ones included; nothing is raised for either.

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from bench.tasks.problem import Split
 from bench.tasks.task import SPLITS, Task
+from bench.training.gradients import relative_difference
 from bench.training.seeds import Start
 from bench.training.stack import Layout, Stack, numbers
 from bench.training.stepper import Stepper
@@ -144,10 +145,8 @@ class Rehearsal:
                 torch.equal(*((t.detach() + 0.0).contiguous().view(-1).view(torch.uint8) for t in pair))
                 for pair in zip(stacked, alone, strict=True)
             )
-        a, b = (torch.cat([tensor.detach().double().flatten() for tensor in some]) for some in (stacked, alone))
-        # A trial that diverges says nothing of the rest.
-        finite = a.isfinite() & b.isfinite()
-        return float((a - b)[finite].norm()) <= TOLERANCE * float(b[finite].norm())
+        # Where no number is finite, both have diverged.
+        return not relative_difference(stacked, alone) > TOLERANCE
 
 
 def _parts(split: Split, size: int, keep: bool) -> Iterator[Split]:

@@ -49,7 +49,7 @@ class Stack:
         batches: Their batches.
         method: How steps are taken: a schedule and an average, nothing else.
         layout: How they lie before layers and optimizers.
-        gradients: What was traced of the task's gradients; None to let autograd record every step.
+        gradients: What was traced or compiled of the task's gradients; None to let autograd record every step.
 
     Attributes:
         starts: The trials that are still trained.

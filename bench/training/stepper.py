@@ -20,6 +20,7 @@ from bench.optimizers.classes import learning_rate_key
 from bench.optimizers.schedules import Phases
 from bench.tasks.task import Task
 from bench.training.batches import Batches
+from bench.training.compiled import CompiledGradients
 from bench.training.gradients import Gradients, Player
 
 
@@ -59,11 +60,12 @@ class Stepper:
         optimizer: The real optimizer object over `parameters`.
         batches: The stream of batches.
         method: How steps are taken.
-        gradients: What was traced of the task's gradients; None to let autograd record every step.
+        gradients: What was traced or compiled of the task's gradients; None to let autograd record every step. Beyond
+            the plain step only compiled ones count.
 
     Attributes:
         steps: Steps taken.
-        seconds: Training clock; what tracing takes is not in it.
+        seconds: Training clock; what tracing and compiling take is not in it.
         gradient_evaluations: How often the gradient of a batch was computed: once a step, more where a closure is
             called several times or the optimizer differentiates gradients itself (its `extra_gradients`).
         weights: Parameters, then buffers.
@@ -87,8 +89,8 @@ class Stepper:
         self.steps = 0
         self.seconds = 0.0
         self.gradient_evaluations = 0
-        self._traced = gradients
-        self._player: Player | None = None
+        self._compiles = isinstance(gradients, CompiledGradients)
+        self._player = Player(task.loss, self.weights, len(self.parameters), gradients)
         self._averages = [p.detach().clone() for p in self.parameters] if method.average is not None else None
         # Some classes call it something else, some have none: their groups move by no schedule.
         self._rate_keys = [learning_rate_key(group) or "lr" for group in optimizer.param_groups]
@@ -115,13 +117,10 @@ class Stepper:
 
     @property
     def _tracing_seconds(self) -> float:
-        return self._player.tracing_seconds if self._player else 0.0
+        return self._player.tracing_seconds
 
     def _plain(self, steps: int, stop: Callable[[], bool]) -> None:
-        parameters, update = self.parameters, lean_step(self.optimizer)
-        if self._player is None:
-            self._player = Player(self.task.loss, self.weights, len(parameters), self._traced)
-        gradient = self._player
+        parameters, update, gradient = self.parameters, lean_step(self.optimizer), self._player
         for gathered in self.batches.take(steps):
             for inputs, labels in gathered:
                 for parameter, value in zip(parameters, gradient(inputs, labels)):  # noqa: B905 - strict costs here
@@ -157,7 +156,11 @@ class Stepper:
         if method.closure:
             self.optimizer.step(partial(self._gradients, inputs, labels))  # type: ignore[arg-type]
         else:
-            self._gradients(inputs, labels)
+            if self._compiles:
+                self.gradient_evaluations += 1
+                self._put(self._player(inputs, labels))
+            else:
+                self._gradients(inputs, labels)
             self.optimizer.step()
         self.gradient_evaluations += getattr(self.optimizer, "extra_gradients", 0)
         if method.gradient_graph:
@@ -189,11 +192,15 @@ class Stepper:
             found = torch.autograd.grad(part, self.parameters, create_graph=method.gradient_graph)
             total = [a + b for a, b in zip(total, found, strict=True)] if total else list(found)
             loss = loss + part if len(pieces) > 1 else part
-        for parameter, value in zip(self.parameters, total, strict=True):
-            parameter.grad = value
-        if method.clip_norm is not None:
-            torch.nn.utils.clip_grad_norm_(self.parameters, method.clip_norm)
+        self._put(total)
         return loss
+
+    def _put(self, gradients: Sequence[Tensor]) -> None:
+        """Put a gradient where the optimizer looks for it, clipped."""
+        for parameter, value in zip(self.parameters, gradients, strict=True):
+            parameter.grad = value
+        if self.method.clip_norm is not None:
+            torch.nn.utils.clip_grad_norm_(self.parameters, self.method.clip_norm)
 
 
 def lean_step(optimizer: torch.optim.Optimizer) -> Callable[[], Any]:

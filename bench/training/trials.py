@@ -18,6 +18,7 @@ import torch
 from bench.tasks.problem import Split
 from bench.tasks.task import Task
 from bench.training.batches import BatchOrder
+from bench.training.compiled import CompiledGradients
 from bench.training.gradients import Gradients
 from bench.training.loop import Plan, Trial, train_stack, train_trial
 from bench.training.rehearsal import Rehearsal
@@ -79,6 +80,8 @@ class Trials:
         starts: Learning rate by learning rate, each with the same seeds.
         activation_bytes: What autograd keeps for one trial's backward pass; see `bench.measure.memory`.
         gradients: What was traced of the task's gradients; None to let autograd record every step.
+        compiled: Compiled gradients to train with; what is tried beforehand is not worth compiling for. None for
+            those of `gradients`.
     """
 
     task: Task
@@ -87,6 +90,7 @@ class Trials:
     starts: Sequence[Start]
     activation_bytes: int = 0
     gradients: Gradients | None = None
+    compiled: CompiledGradients | None = None
 
     def train(
         self, choice: Choice, pictured_seed: int | None, stop: Callable[[], bool] = lambda: False
@@ -105,7 +109,7 @@ class Trials:
                 yield self._alone(block[0], pictured_seed, stop)
                 continue
             torch.manual_seed(block[0].noise)
-            stack = self.stack(block, choice.layout)
+            stack = self.stack(block, choice.layout, gradients=self.compiled)
             yield from train_stack(stack, self.plan, choice.together, pictured_seed, stop)
 
     def choose(self, setting: str | int) -> Choice:
@@ -114,7 +118,7 @@ class Trials:
         Args:
             setting: "auto", "off", or at most how many trials to stack. "auto" is the fastest stack that changes no
                 bit (on a GPU, that rounds alike), or for tiny models the largest; a number stacks even where that is
-                slower or rounds otherwise.
+                slower or rounds otherwise. Compiled, trials of a stack always round otherwise.
         """
         reason = "training.stack=off" if setting == "off" else self._why_not(setting == "auto")
         if reason:
@@ -122,7 +126,10 @@ class Trials:
         if setting != "auto":
             fits, reason = self.fits([int(setting)], exact=False)
             return self._stacked(*fits.popitem(), exact=False) if fits else self._one_by_one(reason)
-        rehearsal = self._rehearsal(self.task.device.type == "cpu")
+        exact = self.task.device.type == "cpu"
+        if self.compiled and exact:
+            return self._rounded("compiled gradients round otherwise in a stack")
+        rehearsal = self._rehearsal(exact)
         apart, reason = self._fitting(rehearsal, LEAST_STACK, APART)
         if apart is None:
             return self._rounded(reason)
@@ -245,11 +252,17 @@ class Trials:
                 continue
         return 0.0
 
-    def stack(self, block: Sequence[Start], layout: Layout, data: Split | None = None) -> Stack:
-        """Return fresh trials stacked; `data` replaces what they are trained on."""
+    def stack(
+        self,
+        block: Sequence[Start],
+        layout: Layout,
+        data: Split | None = None,
+        gradients: Gradients | None = None,
+    ) -> Stack:
+        """Return fresh trials stacked; `data` replaces what they are trained on, `gradients` those traced."""
         plan = self.plan
         batches = stacked_batches(self.task, block, plan.batch_size, plan.remainder, plan.reshuffle, data)
-        return Stack(self.task, self.build, block, batches, plan.method, layout, self.gradients)
+        return Stack(self.task, self.build, block, batches, plan.method, layout, gradients or self.gradients)
 
     def stepper(self, start: Start, data: Split | None = None) -> Stepper:
         """Return a fresh trial alone; `data` replaces what it is trained on."""
@@ -259,7 +272,7 @@ class Trials:
 
     def _alone(self, start: Start, pictured_seed: int | None, stop: Callable[[], bool]) -> Trial:
         plan = replace(self.plan, pictured=start.seed == pictured_seed)
-        return train_trial(self.task, self.build, plan, *start, stop, self.gradients)
+        return train_trial(self.task, self.build, plan, *start, stop, self.compiled or self.gradients)
 
 
 def _merged(apart: Layout) -> tuple[Layout, ...]:

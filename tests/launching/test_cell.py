@@ -9,7 +9,7 @@ import torch
 from bench.launching import cell as cell_module
 from bench.launching.cell import audit_cell, run_cell, trial_plan
 from bench.results.curves import COLUMNS
-from bench.results.record import AuditCheck
+from bench.results.record import AuditCheck, Engine, Stacking
 from bench.training import trials as trials_module
 from tests.small import small_cell
 
@@ -237,6 +237,37 @@ def test_the_plan_follows_the_configuration() -> None:
     plan = trial_plan(small_cell("batch_size=100", "training.remainder=drop", "budget.seconds=1.5"))
     assert (plan.batch_size, plan.per_epoch, plan.steps, plan.seconds) == (100, 40, 40, 1.5)
     assert plan.remainder == "drop"
+
+
+@pytest.mark.slow
+def test_a_compiled_cell_repeats_and_is_the_eager_one_to_rounding() -> None:
+    cell = small_cell("training.compile=on", "measure.memory=false")
+    record, again = run_cell(cell).record, run_cell(cell).record
+    assert (record.status, again.status) == ("complete", "complete"), record.reason
+    assert record.digest == again.digest
+    assert record.engine is not None
+    assert (record.engine.compiled, record.engine.reason) == (True, None)
+    assert record.engine == again.engine
+    assert record.engine.compile_seconds > sum(trial.train_seconds for trial in record.trials)
+    eager = run_cell(small_cell("measure.memory=false")).record
+    assert eager.cell != record.cell
+    assert eager.engine == Engine(False, 0.0, None)
+    for one, other in zip(record.trials, eager.trials, strict=True):
+        assert one.final["test_loss"] == pytest.approx(other.final["test_loss"], rel=1e-4)
+
+
+@pytest.mark.slow
+def test_a_compiled_cell_of_a_tiny_model_is_stacked() -> None:
+    """By a rule, not by timing: the digest repeats."""
+    given = ("task=regression/linear", "seeds=2", "batch_size=4", "budget.epochs=null", "budget.steps=100")
+    cell = small_cell("training.compile=on", "measure.speed=false", *given)
+    record = run_cell(cell).record
+    assert record.stacking == Stacking("native", 4, False, None), record.reason
+    assert record.engine is not None
+    assert record.engine.compiled
+    alone = run_cell(small_cell("training.compile=on", "measure.speed=false", "training.stack=off", *given)).record
+    for one, other in zip(record.trials, alone.trials, strict=True):
+        assert one.final["test_loss"] == pytest.approx(other.final["test_loss"], rel=1e-4)
 
 
 @pytest.mark.cuda

@@ -34,6 +34,7 @@ def test_columns_are_the_documented_ones_in_their_order() -> None:
         *("full_batch", "train_examples", "target_metric", "target", "reason", "digest", "test_examples"),
         *(f"{name}{end}" for name in ("data_ms", "forward_ms", "backward_ms", "control_ms") for end in ENDS),
         *("first_step_ms", "drift", "stacking", "stacked_trials"),
+        *("compiled", "compile_seconds", "engine_reason"),
     ]
     assert list(TRIAL_COLUMNS) == [
         *(*keys, "lr", "seed", "status", "steps", "epochs", "examples", "train_seconds"),
@@ -95,17 +96,21 @@ def test_a_cell_as_a_row() -> None:
         "drift": 0.01,
         "stacking": "native",
         "stacked_trials": 21,
+        "compiled": True,
+        "compile_seconds": 2.5,
+        "engine_reason": "a reason",
     }
 
 
 def test_records_of_earlier_versions_leave_the_later_columns_empty() -> None:
-    whole = record(stacking=None)
+    whole = record(stacking=None, engine=None)
     assert whole.speed is not None
     parts = dict.fromkeys(("first_step_ms", "data_ms", "forward_ms", "backward_ms", "control_ms", "drift"))
     earlier = dataclasses.replace(whole, speed=dataclasses.replace(whole.speed, **parts))  # type: ignore[arg-type]
     (row,) = tables([(earlier, curves())]).cells.to_dict("records")
-    assert CELL_COLUMNS[-20] == "data_ms"
-    assert [row[name] for name in CELL_COLUMNS[-20:]] == [None] * 20
+    later = CELL_COLUMNS[CELL_COLUMNS.index("data_ms") :]
+    assert len(later) == 23
+    assert [row[name] for name in later] == [None] * 23
 
 
 def test_a_trial_as_a_row() -> None:
@@ -156,6 +161,7 @@ def test_a_cell_that_got_nowhere_is_a_row_all_the_same() -> None:
         config={},
         environment={},
         stacking=None,
+        engine=None,
     )
     made = tables([(nothing, curves().iloc[:0])])
     (row,) = made.cells.to_dict("records")
