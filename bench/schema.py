@@ -232,6 +232,9 @@ class TrainingConfig:
         compile: "on" compiles the gradient of a batch (forward and backward pass) for each shape of batch, by torch's
             inductor; it rounds otherwise, and is held against autograd's before it is used. The first takes some
             seconds, which are not on the training clock. "off" leaves it to the kernels one by one.
+        cuda_graph: On a CUDA device, whole steps recorded as graphs, one for each shape of batch, and replayed: "auto"
+            (where a rehearsal ends as it does kernel by kernel, to rounding; the record says whether, and why not),
+            "on" (a cell where that cannot be is `unavailable`) or "off".
     """
 
     remainder: str = "keep"
@@ -242,6 +245,7 @@ class TrainingConfig:
     divergence_factor: float = 100.0
     stack: Any = field(default="auto", metadata=LATER)
     compile: str = field(default="off", metadata=LATER)
+    cuda_graph: str = field(default="auto", metadata=LATER)
 
 
 @dataclass

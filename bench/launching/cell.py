@@ -16,6 +16,7 @@ from torch import Tensor
 
 from bench.config import Cell
 from bench.errors import BenchError, DeviceUnavailable, EngineUnavailable, Incompatible
+from bench.launching.engine import CellEngine
 from bench.measure.audit import Subject, audit_data, audit_training
 from bench.measure.memory import measure_memory, out_of_memory
 from bench.measure.speed import measure_speed
@@ -55,6 +56,7 @@ from bench.training.batches import batches_of
 from bench.training.compiled import Compiled, CompiledGradients
 from bench.training.devices import prepare
 from bench.training.gradients import Gradients
+from bench.training.graphs import Graphs, recording_of
 from bench.training.loop import Evaluation, Plan, Trial
 from bench.training.seeds import Start, named_seed
 from bench.training.stepper import Method, Stepper
@@ -170,35 +172,33 @@ def _run(
         with progress.timed("memory"):
             progress.memory = measure_memory(_fresh(task, build, cell))
     compiled = CompiledGradients(task, loaded.compiled) if config.training.compile == "on" else None
+    activations = progress.memory.activation_bytes if progress.memory else 0
+    gradients = loaded.gradients if _worth_tracing(cell) else None
+    trials = Trials(task, build, plan, _starts(cell), activations, gradients, compiled)
+    engine = CellEngine(config.training.cuda_graph, recording_of(device), compiled)
+    with progress.timed("stacking"):
+        trials = engine.fitted(trials, None)
     if config.measure.speed:
         with progress.timed("speed"):
             measure = config.measure
             progress.speed = measure_speed(
-                _fresh(task, build, cell, compiled or loaded.gradients),
+                _fresh(task, build, cell, compiled or loaded.gradients, trials.graphs),
                 measure.warmup_steps,
                 measure.windows,
                 measure.window_seconds,
                 concurrent_workers,
             )
-    activations = progress.memory.activation_bytes if progress.memory else 0
-    gradients = loaded.gradients if _worth_tracing(cell) else None
-    trials = Trials(task, build, plan, _starts(cell), activations, gradients, compiled)
     with progress.timed("stacking"):
         choice = trials.choose(config.training.stack)
         progress.stacking = Stacking(choice.path, choice.most, choice.exact, choice.reason)
+        trials = engine.fitted(trials, choice)
     with progress.timed("training"):
         # One seed is enough for a picture.
         for trial in trials.train(choice, cell.seeds[0], stop):
             progress.trials.append(trial)
-    progress.engine = _engine(compiled)
+    progress.engine = engine.record()
     # Each trial builds its optimizer from the file as it is then; the task was loaded once.
     _check_optimizer_source(cell)
-
-
-def _engine(compiled: CompiledGradients | None) -> Engine:
-    if compiled is None:
-        return Engine(False, 0.0, None)
-    return Engine(compiled.reason is None, round(compiled.seconds, 6), compiled.reason)
 
 
 def _check_task_source(cell: Cell) -> None:
@@ -333,6 +333,7 @@ def _fresh(
     build: Callable[[list[Tensor], float], torch.optim.Optimizer],
     cell: Cell,
     gradients: Gradients | None = None,
+    graphs: Graphs | None = None,
 ) -> Stepper:
     """Return a fresh single trial to measure on.
 
@@ -344,7 +345,7 @@ def _fresh(
     batches = batches_of(task, cell.batch_size, training.remainder, training.reshuffle, order_seed, noise_seed)
     # What is measured is a step at the batch size of the cell, so no schedule moves it.
     method = replace(trial_plan(cell).method, factor=None, phases=None)
-    return Stepper(task, parameters, build(parameters, cell.lrs[0]), batches, method, gradients)
+    return Stepper(task, parameters, build(parameters, cell.lrs[0]), batches, method, gradients, graphs)
 
 
 def _watch(task: Task, build: Callable[[list[Tensor], float], torch.optim.Optimizer], cell: Cell) -> str:

@@ -232,14 +232,18 @@ class Engine:
 
     Attributes:
         compiled: Whether every gradient of training was compiled.
+        cuda_graph: Whether whole steps were recorded as CUDA graphs and replayed.
         compile_seconds: Seconds that compiling took, for all shapes of batch that were trained or measured; they count
             here too where the worker process had compiled them for an earlier cell. In no other time but the parts
             "speed" and "training" of the cell's wall-clock seconds.
+        capture_seconds: Seconds that warming up and recording took, of all trials and of what was measured; likewise.
         reason: Why what was asked for did not run; None where it did, or nothing was asked for.
     """
 
     compiled: bool
+    cuda_graph: bool
     compile_seconds: float
+    capture_seconds: float
     reason: str | None
 
 

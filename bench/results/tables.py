@@ -58,7 +58,9 @@ CELL_COLUMNS = (
     "stacking",
     "stacked_trials",
     "compiled",
+    "cuda_graph",
     "compile_seconds",
+    "capture_seconds",
     "engine_reason",
 )
 
@@ -207,6 +209,8 @@ def _cell_row(record: Record) -> dict[str, Any]:
         "compiled": engine.compiled if engine else None,
         "compile_seconds": engine.compile_seconds if engine else None,
         "engine_reason": engine.reason if engine else None,
+        "cuda_graph": engine.cuda_graph if engine else None,
+        "capture_seconds": engine.capture_seconds if engine else None,
     }
 
 

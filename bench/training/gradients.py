@@ -82,19 +82,21 @@ class Player:
         if self._gradients is not None:
             shape = labels.shape
             if shape not in self._played:
-                self._played[shape] = self._trace(inputs, labels)
+                self.prepare(inputs, labels)
             played = self._played[shape]
             if played is not None:
                 with torch.no_grad():
                     return played(*self._weights, inputs, labels)
         return torch.autograd.grad(self._loss(self._weights, inputs, labels), self._parameters)
 
-    def _trace(self, inputs: Tensor, labels: Tensor) -> Gradient | None:
-        assert self._gradients is not None
+    def prepare(self, inputs: Tensor, labels: Tensor) -> None:
+        """Trace for batches of this shape, unless that has been done."""
+        if self._gradients is None or labels.shape in self._played:
+            return
         start = time.perf_counter()
         found = self._gradients.of(self._loss, self._weights, len(self._parameters), inputs, labels)
+        self._played[labels.shape] = found
         self.tracing_seconds += time.perf_counter() - start
-        return found
 
 
 def shapes(loss: Loss, weights: Sequence[Tensor], inputs: Tensor, labels: Tensor) -> tuple[Any, ...]:

@@ -5,6 +5,7 @@ may round alike by luck once, not a dozen times. Gradients and optimizer state a
 parameters a small learning rate hides how they were rounded.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -20,6 +21,8 @@ from bench.training.stepper import Stepper
 
 #: Steps that both take: two whole batches, what is left of an epoch, and one of the next.
 STEPS = 4
+#: Steps that are compared with replayed ones: each size of batch comes again after it has been recorded.
+REPLAYED_STEPS = 9
 #: Batches of each size that are compared: many where a batch has few numbers.
 MANY, FEW, SMALL_BATCH = 8, 2, 64
 #: Relative difference (of norms) that is taken for rounding, where bits are not asked for.
@@ -121,7 +124,7 @@ class Rehearsal:
         return True
 
     def _same_updates(self, block: Sequence[Start], layout: Layout) -> bool:
-        data = _short(self.task.train, self.batch_size)
+        data = short(self.task.train, self.batch_size)
         stack = self.stack(block, layout, data)
         stack.run(STEPS, lambda: False)
         for number, start in enumerate(block):
@@ -149,6 +152,39 @@ class Rehearsal:
         return not relative_difference(stacked, alone) > TOLERANCE
 
 
+def why_not_replayed(eager: Stepper | Stack, replayed: Stepper | Stack) -> str | None:
+    """Return why replayed steps do not stand for eager ones; None where they do, to rounding.
+
+    Gradients and optimizer state are compared themselves, parameters by how far they have moved.
+
+    Args:
+        eager: A fresh trial or stack on a short split (see `short`).
+        replayed: Another, whose steps are replayed from the second on.
+    """
+    began, sides = [p.detach().clone() for p in eager.weights], (eager, replayed)
+    ended: list[tuple[list[Tensor], ...]] = []
+    for side in sides:
+        side.run(REPLAYED_STEPS, lambda: False)
+        optimizers = [side.optimizer] if isinstance(side, Stepper) else side.optimizers
+        held = [(p, o.state.get(p, {})) for o in optimizers for group in o.param_groups for p in group["params"]]
+        gradients = [p.grad.cpu() for p, _ in held if p.grad is not None]
+        state = [value.cpu() for _, kept in held for value in numbers(kept)]
+        moved = [a.detach().double() - b.double() for a, b in zip(side.weights, began, strict=True)]
+        ended.append((gradients, state, moved))
+    if replayed.why_eager is not None:
+        return replayed.why_eager
+    for kind, ours, theirs in zip(("gradient", "optimizer state"), ended[1][:2], ended[0][:2], strict=True):
+        if [t.shape for t in ours] != [t.shape for t in theirs] or relative_difference(ours, theirs) > TOLERANCE:
+            return f"replayed, steps end with another {kind}"
+    apart = math.sqrt(sum(float((a - b).square().sum()) for a, b in zip(ended[1][2], ended[0][2], strict=True)))
+    far = math.sqrt(sum(float(t.square().sum()) for t in ended[0][2]))
+    size = math.sqrt(sum(float(t.double().square().sum()) for t in began))
+    # Each step rounds parameters once, which a small learning rate does not get below.
+    rounding = REPLAYED_STEPS * torch.finfo(eager.task.dtype).eps * size
+    # Where that is no number, both have diverged.
+    return "replayed, parameters move otherwise" if apart > TOLERANCE * far + rounding else None
+
+
 def _parts(split: Split, size: int, keep: bool) -> Iterator[Split]:
     """Yield whole batches of a split, and as many of the size that is left of an epoch."""
     rest = len(split) % size if keep else 0
@@ -159,7 +195,7 @@ def _parts(split: Split, size: int, keep: bool) -> Iterator[Split]:
                 yield Split(split.inputs[start : start + length], split.labels[start : start + length])
 
 
-def _short(train: Split, size: int) -> Split:
+def short(train: Split, size: int) -> Split:
     """Return a short training split: two whole batches and what is left of an epoch."""
     most = min(len(train), 2 * size + len(train) % size)
     return Split(train.inputs[:most], train.labels[:most])

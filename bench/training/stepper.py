@@ -22,6 +22,7 @@ from bench.tasks.task import Task
 from bench.training.batches import Batches
 from bench.training.compiled import CompiledGradients
 from bench.training.gradients import Gradients, Player
+from bench.training.graphs import Graphs, GraphSteps
 
 
 @dataclass(frozen=True)
@@ -62,10 +63,11 @@ class Stepper:
         method: How steps are taken.
         gradients: What was traced or compiled of the task's gradients; None to let autograd record every step. Beyond
             the plain step only compiled ones count.
+        graphs: What replays plain steps; None to take them kernel by kernel.
 
     Attributes:
         steps: Steps taken.
-        seconds: Training clock; what tracing and compiling take is not in it.
+        seconds: Training clock; what tracing, compiling and recording take is not in it.
         gradient_evaluations: How often the gradient of a batch was computed: once a step, more where a closure is
             called several times or the optimizer differentiates gradients itself (its `extra_gradients`).
         weights: Parameters, then buffers.
@@ -79,6 +81,7 @@ class Stepper:
         batches: Batches,
         method: Method = PLAIN,
         gradients: Gradients | None = None,
+        graphs: Graphs | None = None,
     ) -> None:
         self.task = task
         self.parameters = list(parameters)
@@ -91,6 +94,9 @@ class Stepper:
         self.gradient_evaluations = 0
         self._compiles = isinstance(gradients, CompiledGradients)
         self._player = Player(task.loss, self.weights, len(self.parameters), gradients)
+        self._replay: GraphSteps | None = None
+        if graphs is not None and self._is_plain:
+            self._replay = graphs.steps(self._plain_step, self._player.prepare, self.weights, [optimizer])
         self._averages = [p.detach().clone() for p in self.parameters] if method.average is not None else None
         # Some classes call it something else, some have none: their groups move by no schedule.
         self._rate_keys = [learning_rate_key(group) or "lr" for group in optimizer.param_groups]
@@ -107,17 +113,28 @@ class Stepper:
         """Take `steps` steps, or fewer if `stop` turns true between two gathers. Adds to the training clock."""
         device = self.task.device
         synchronise(device)
-        start, traced = time.perf_counter(), self._tracing_seconds
-        if self.method == PLAIN and self.task.after_step is None:
+        start, prepared = time.perf_counter(), self._preparing_seconds
+        if self._replay is not None:
+            self._replayed(self._replay, steps, stop)
+        elif self._is_plain:
             self._plain(steps, stop)
         else:
             self._general(steps, stop)
         synchronise(device)
-        self.seconds += time.perf_counter() - start - (self._tracing_seconds - traced)
+        self.seconds += time.perf_counter() - start - (self._preparing_seconds - prepared)
 
     @property
-    def _tracing_seconds(self) -> float:
-        return self._player.tracing_seconds
+    def _is_plain(self) -> bool:
+        return self.method == PLAIN and self.task.after_step is None
+
+    @property
+    def why_eager(self) -> str | None:
+        """Why steps that were to be replayed are not; None where they are, or were not to be."""
+        return self._replay.reason if self._replay else None
+
+    @property
+    def _preparing_seconds(self) -> float:
+        return self._player.tracing_seconds + (self._replay.seconds if self._replay else 0.0)
 
     def _plain(self, steps: int, stop: Callable[[], bool]) -> None:
         parameters, update, gradient = self.parameters, lean_step(self.optimizer), self._player
@@ -126,6 +143,20 @@ class Stepper:
                 for parameter, value in zip(parameters, gradient(inputs, labels)):  # noqa: B905 - strict costs here
                     parameter.grad = value
                 update()
+            self.steps += len(gathered)
+            self.gradient_evaluations += len(gathered)
+            if stop():
+                break
+
+    def _plain_step(self, inputs: Tensor, labels: Tensor) -> None:
+        for parameter, value in zip(self.parameters, self._player(inputs, labels), strict=True):
+            parameter.grad = value
+        lean_step(self.optimizer)()
+
+    def _replayed(self, step: GraphSteps, steps: int, stop: Callable[[], bool]) -> None:
+        for gathered in self.batches.take(steps):
+            for inputs, labels in gathered:
+                step(inputs, labels)
             self.steps += len(gathered)
             self.gradient_evaluations += len(gathered)
             if stop():

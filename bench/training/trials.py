@@ -20,8 +20,9 @@ from bench.tasks.task import Task
 from bench.training.batches import BatchOrder
 from bench.training.compiled import CompiledGradients
 from bench.training.gradients import Gradients
+from bench.training.graphs import Graphs, Recording
 from bench.training.loop import Plan, Trial, train_stack, train_trial
-from bench.training.rehearsal import Rehearsal
+from bench.training.rehearsal import Rehearsal, short, why_not_replayed
 from bench.training.seeds import Start
 from bench.training.stack import Build, Layout, Stack, stacked_batches
 from bench.training.stepper import Stepper
@@ -82,6 +83,7 @@ class Trials:
         gradients: What was traced of the task's gradients; None to let autograd record every step.
         compiled: Compiled gradients to train with; what is tried beforehand is not worth compiling for. None for
             those of `gradients`.
+        graphs: What replays plain steps; None to take them kernel by kernel.
     """
 
     task: Task
@@ -91,6 +93,7 @@ class Trials:
     activation_bytes: int = 0
     gradients: Gradients | None = None
     compiled: CompiledGradients | None = None
+    graphs: Graphs | None = None
 
     def train(
         self, choice: Choice, pictured_seed: int | None, stop: Callable[[], bool] = lambda: False
@@ -109,7 +112,7 @@ class Trials:
                 yield self._alone(block[0], pictured_seed, stop)
                 continue
             torch.manual_seed(block[0].noise)
-            stack = self.stack(block, choice.layout, gradients=self.compiled)
+            stack = self.stack(block, choice.layout, gradients=self.compiled, graphs=self.graphs)
             yield from train_stack(stack, self.plan, choice.together, pictured_seed, stop)
 
     def choose(self, setting: str | int) -> Choice:
@@ -133,7 +136,7 @@ class Trials:
         apart, reason = self._fitting(rehearsal, LEAST_STACK, APART)
         if apart is None:
             return self._rounded(reason)
-        alone = _step_seconds(self.stepper(self.starts[0]))
+        alone = _step_seconds(self.stepper(self.starts[0], graphs=self.graphs))
         gains = {size: self._gain(size, apart, alone) for size in self.sizes()}
         reason = "no stack fits the memory"
         for size in sorted(gains, key=gains.__getitem__, reverse=True):
@@ -200,11 +203,22 @@ class Trials:
         return sum(parameter.numel() for parameter in self.task.initialise(0))
 
     def _why_not(self, auto: bool) -> str | None:
-        task, plan, method = self.task, self.plan, self.plan.method
+        task, plan = self.task, self.plan
         least = LEAST_STEPS_LARGE if self._numbers() > LARGE else LEAST_STEPS
         reasons = {
             "a single trial": len(self.starts) == 1,
             "a budget in seconds": plan.seconds is not None,
+            **self._hindrances(),
+            "examples are drawn afresh": task.stream is not None,
+            "sparse gradients": task.sparse,
+            f"fewer than {least} steps": auto and plan.steps is not None and plan.steps < least,
+        }
+        return next((reason for reason, holds in reasons.items() if holds), None)
+
+    def _hindrances(self) -> dict[str, bool]:
+        """Return what a step may do that neither stacks nor graphs do, and whether this one does."""
+        task, plan, method = self.task, self.plan, self.plan.method
+        return {
             "the optimizer calls for the loss itself": method.closure,
             "gradients are differentiated again": method.gradient_graph,
             "gradients are clipped": method.clip_norm is not None,
@@ -212,11 +226,32 @@ class Trials:
             "micro-batches": method.micro_batch is not None,
             "the batch size grows": method.phases is not None,
             "the task acts on parameters after each step": task.after_step is not None,
-            "examples are drawn afresh": task.stream is not None,
-            "sparse gradients": task.sparse,
-            f"fewer than {least} steps": auto and plan.steps is not None and plan.steps < least,
         }
-        return next((reason for reason, holds in reasons.items() if holds), None)
+
+    def why_not_replayed(self, recording: Recording, choice: Choice | None = None) -> str | None:
+        """Return why steps cannot be replayed; None where a rehearsal found that they can.
+
+        Args:
+            recording: What would record them.
+            choice: How trials are trained; None for one alone.
+        """
+        method = self.plan.method
+        reasons = {
+            **self._hindrances(),
+            "the learning rate moves": method.factor is not None,
+            "averages are kept": method.average is not None,
+        }
+        found = next((reason for reason, holds in reasons.items() if holds), None)
+        if found:
+            return found
+        data, gradients = short(self.task.train, self.plan.batch_size), self.compiled or self.gradients
+
+        def fresh(graphs: Graphs | None) -> Stepper | Stack:
+            if choice is None or choice.most == 1:
+                return self.stepper(self.starts[0], data, gradients, graphs)
+            return self.stack(max(choice.blocks, key=len), choice.layout, data, gradients, graphs)
+
+        return why_not_replayed(fresh(None), fresh(Graphs(recording)))
 
     def sizes(self) -> list[int]:
         """Return the sizes of stacks that are worth trying and fit the memory, largest first."""
@@ -247,7 +282,7 @@ class Trials:
         block = max(self.blocks(size), key=len)
         for layout in _merged(apart):
             try:
-                return alone / (_step_seconds(self.stack(block, layout)) / len(block))
+                return alone / (_step_seconds(self.stack(block, layout, graphs=self.graphs)) / len(block))
             except Exception:
                 continue
         return 0.0
@@ -258,21 +293,29 @@ class Trials:
         layout: Layout,
         data: Split | None = None,
         gradients: Gradients | None = None,
+        graphs: Graphs | None = None,
     ) -> Stack:
         """Return fresh trials stacked; `data` replaces what they are trained on, `gradients` those traced."""
         plan = self.plan
         batches = stacked_batches(self.task, block, plan.batch_size, plan.remainder, plan.reshuffle, data)
-        return Stack(self.task, self.build, block, batches, plan.method, layout, gradients or self.gradients)
+        return Stack(self.task, self.build, block, batches, plan.method, layout, gradients or self.gradients, graphs)
 
-    def stepper(self, start: Start, data: Split | None = None) -> Stepper:
-        """Return a fresh trial alone; `data` replaces what it is trained on."""
+    def stepper(
+        self,
+        start: Start,
+        data: Split | None = None,
+        gradients: Gradients | None = None,
+        graphs: Graphs | None = None,
+    ) -> Stepper:
+        """Return a fresh trial alone; `data` replaces what it is trained on, `gradients` those traced."""
         plan, parameters, data = self.plan, self.task.initialise(start.init), data or self.task.train
         order = BatchOrder(data.inputs, data.labels, plan.batch_size, plan.remainder, plan.reshuffle, start.order)
-        return Stepper(self.task, parameters, self.build(parameters, start.lr), order, plan.method, self.gradients)
+        optimizer, gradients = self.build(parameters, start.lr), gradients or self.gradients
+        return Stepper(self.task, parameters, optimizer, order, plan.method, gradients, graphs)
 
     def _alone(self, start: Start, pictured_seed: int | None, stop: Callable[[], bool]) -> Trial:
         plan = replace(self.plan, pictured=start.seed == pictured_seed)
-        return train_trial(self.task, self.build, plan, *start, stop, self.compiled or self.gradients)
+        return train_trial(self.task, self.build, plan, *start, stop, self.compiled or self.gradients, self.graphs)
 
 
 def _merged(apart: Layout) -> tuple[Layout, ...]:
@@ -293,8 +336,10 @@ def _parts(items: Sequence[Item], most: int) -> list[Sequence[Item]]:
 def _step_seconds(stepper: Stepper | Stack) -> float:
     """Return the seconds of a step, of all trials of a stack: the faster of the last two of windows that double."""
     cpu = stepper.task.device.type == "cpu"
-    # On a CPU the process's own time: what else runs there delays one contestant or the other.
-    clock = time.process_time if cpu else time.perf_counter
+    trials = len(stepper.starts) if isinstance(stepper, Stack) else 1
+    # On a CPU the process's own time: what else runs there delays one contestant or the other. Elsewhere the training
+    # clock, which recording a graph is not on.
+    clock = time.process_time if cpu else lambda: stepper.seconds * trials
     stepper.run(1, lambda: False)
     taken: list[float] = []
     steps = 1

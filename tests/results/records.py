@@ -91,7 +91,7 @@ def record(cell: str = CELL, axes: dict[str, Any] | None = None, **changes: Any)
         "started": "2026-01-01T00:00:00+00:00",
         "seconds": {"data": 0.5, "training": 1.5},
         "stacking": Stacking("native", 21, True, None),
-        "engine": Engine(True, 2.5, "a reason"),
+        "engine": Engine(True, True, 2.5, 0.25, "a reason"),
     }
     return Record(**(values | changes))
 

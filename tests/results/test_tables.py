@@ -34,7 +34,7 @@ def test_columns_are_the_documented_ones_in_their_order() -> None:
         *("full_batch", "train_examples", "target_metric", "target", "reason", "digest", "test_examples"),
         *(f"{name}{end}" for name in ("data_ms", "forward_ms", "backward_ms", "control_ms") for end in ENDS),
         *("first_step_ms", "drift", "stacking", "stacked_trials"),
-        *("compiled", "compile_seconds", "engine_reason"),
+        *("compiled", "cuda_graph", "compile_seconds", "capture_seconds", "engine_reason"),
     ]
     assert list(TRIAL_COLUMNS) == [
         *(*keys, "lr", "seed", "status", "steps", "epochs", "examples", "train_seconds"),
@@ -99,6 +99,8 @@ def test_a_cell_as_a_row() -> None:
         "compiled": True,
         "compile_seconds": 2.5,
         "engine_reason": "a reason",
+        "cuda_graph": True,
+        "capture_seconds": 0.25,
     }
 
 
@@ -109,8 +111,8 @@ def test_records_of_earlier_versions_leave_the_later_columns_empty() -> None:
     earlier = dataclasses.replace(whole, speed=dataclasses.replace(whole.speed, **parts))  # type: ignore[arg-type]
     (row,) = tables([(earlier, curves())]).cells.to_dict("records")
     later = CELL_COLUMNS[CELL_COLUMNS.index("data_ms") :]
-    assert len(later) == 23
-    assert [row[name] for name in later] == [None] * 23
+    assert len(later) == 25
+    assert [row[name] for name in later] == [None] * 25
 
 
 def test_a_trial_as_a_row() -> None:
