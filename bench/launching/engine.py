@@ -56,6 +56,6 @@ class CellEngine:
             compiled=self.compiled is not None and self.compiled.reason is None,
             cuda_graph=any(graphs.replayed for graphs in self._graphs) and self._reason is None and late is None,
             compile_seconds=round(self.compiled.seconds, 6) if self.compiled else 0.0,
-            capture_seconds=round(sum(graphs.seconds for graphs in self._graphs), 6),
+            capture_seconds=round(sum((graphs.seconds for graphs in self._graphs), 0.0), 6),
             reason="; ".join(filter(None, reasons)) or None,
         )

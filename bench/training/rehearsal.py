@@ -8,6 +8,7 @@ parameters a small learning rate hides how they were rounded.
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 
 import torch
 from torch import Tensor
@@ -161,28 +162,34 @@ def why_not_replayed(eager: Stepper | Stack, replayed: Stepper | Stack) -> str |
         eager: A fresh trial or stack on a short split (see `short`).
         replayed: Another, whose steps are replayed from the second on.
     """
-    began, sides = [p.detach().clone() for p in eager.weights], (eager, replayed)
-    ended: list[tuple[list[Tensor], ...]] = []
-    for side in sides:
+    began = [weight.detach().clone() for weight in eager.weights]
+    kept, moved = [], []
+    for side in (eager, replayed):
         side.run(REPLAYED_STEPS, lambda: False)
         optimizers = [side.optimizer] if isinstance(side, Stepper) else side.optimizers
-        held = [(p, o.state.get(p, {})) for o in optimizers for group in o.param_groups for p in group["params"]]
-        gradients = [p.grad.cpu() for p, _ in held if p.grad is not None]
-        state = [value.cpu() for _, kept in held for value in numbers(kept)]
-        moved = [a.detach().double() - b.double() for a, b in zip(side.weights, began, strict=True)]
-        ended.append((gradients, state, moved))
+        kept.append(_kept(optimizers))
+        moved.append([a.detach().double() - b.double() for a, b in zip(side.weights, began, strict=True)])
     if replayed.why_eager is not None:
         return replayed.why_eager
-    for kind, ours, theirs in zip(("gradient", "optimizer state"), ended[1][:2], ended[0][:2], strict=True):
+    for number, (theirs, ours) in enumerate(zip_longest(*kept, fillvalue=[])):
         if [t.shape for t in ours] != [t.shape for t in theirs] or relative_difference(ours, theirs) > TOLERANCE:
-            return f"replayed, steps end with another {kind}"
-    apart = math.sqrt(sum(float((a - b).square().sum()) for a, b in zip(ended[1][2], ended[0][2], strict=True)))
-    far = math.sqrt(sum(float(t.square().sum()) for t in ended[0][2]))
+            return f"replayed, steps end with another {'optimizer state' if number else 'gradient'}"
+    apart = math.sqrt(sum(float((a - b).square().sum()) for a, b in zip(*moved, strict=True)))
+    far = math.sqrt(sum(float(t.square().sum()) for t in moved[0]))
     size = math.sqrt(sum(float(t.double().square().sum()) for t in began))
     # Each step rounds parameters once, which a small learning rate does not get below.
     rounding = REPLAYED_STEPS * torch.finfo(eager.task.dtype).eps * size
     # Where that is no number, both have diverged.
     return "replayed, parameters move otherwise" if apart > TOLERANCE * far + rounding else None
+
+
+def _kept(optimizers: Sequence[torch.optim.Optimizer]) -> list[list[Tensor]]:
+    """Return the gradients that optimizers hold, then what they keep: the first of every parameter, then the second."""
+    held = [(p, o.state.get(p, {})) for o in optimizers for group in o.param_groups for p in group["params"]]
+    # Each for itself: a count of steps is larger than squares of gradients, and would hide them.
+    states = zip_longest(*(numbers(state) for _, state in held))
+    several = [[p.grad for p, _ in held], *states]
+    return [[tensor.cpu() for tensor in some if tensor is not None] for some in several]
 
 
 def _parts(split: Split, size: int, keep: bool) -> Iterator[Split]:

@@ -8,7 +8,7 @@ from `bench.training.batches`, the update from the real optimizer object. Everyt
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from types import MethodType
 from typing import Any
 
@@ -93,7 +93,7 @@ class Stepper:
         self.seconds = 0.0
         self.gradient_evaluations = 0
         self._compiles = isinstance(gradients, CompiledGradients)
-        self._player = Player(task.loss, self.weights, len(self.parameters), gradients)
+        self._traced = gradients
         self._replay: GraphSteps | None = None
         if graphs is not None and self._is_plain:
             self._replay = graphs.steps(self._plain_step, self._player.prepare, self.weights, [optimizer])
@@ -103,6 +103,10 @@ class Stepper:
         self._base_lrs = [
             group.get(key, 1.0) for group, key in zip(optimizer.param_groups, self._rate_keys, strict=True)
         ]
+
+    @cached_property
+    def _player(self) -> Player:
+        return Player(self.task.loss, self.weights, len(self.parameters), self._traced)
 
     @property
     def evaluated(self) -> list[Tensor]:
