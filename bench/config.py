@@ -141,6 +141,7 @@ def resolve(composed: DictConfig) -> Cell:
     facts = task_facts(spec, config.seed.data)
     target_metric, target = validation.check_target(config.task, facts)
     config.task = dataclasses.replace(config.task, target_metric=target_metric, target=target)
+    config.training = validation.worded(config.training)
     validation.check_choices(config)
     incompatible = _compatibility(config, facts)
     config.optimizer.source_sha256 = own_source(config.optimizer)
@@ -156,6 +157,12 @@ def resolve(composed: DictConfig) -> Cell:
     validation.check_evaluation(config.evaluation, facts)
     config.measure.at_evaluations = validation.check_measures(config.measure)
     requires: frozenset[str] = frozenset() if incompatible else requirements(optimizer.target, all_arguments(optimizer))
+    try:
+        validation.check_engine(config, facts, requires, batch_size)
+    except Incompatible as error:
+        if config.incompatible == "refuse":
+            raise
+        incompatible = str(error)
     steps = validation.check_budget(
         config.budget, facts.train_examples, batch_size, config.training.remainder, CLOSURE in requires
     )

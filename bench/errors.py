@@ -26,6 +26,10 @@ class DeviceUnavailable(BenchError):
     """The device a cell asks for does not exist here; its cells get the status `unavailable`."""
 
 
+class EngineUnavailable(BenchError):
+    """What a cell asks of the engine cannot be had here; its cells get the status `unavailable`."""
+
+
 class Incompatible(UsageError):
     """An optimizer requires what the task does not have. A grid may record such cells instead of refusing them."""
 

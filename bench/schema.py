@@ -229,6 +229,12 @@ class TrainingConfig:
         stack: Whether learning rates and seeds of a cell are trained together in one set of tensors: "auto" (where
             that is faster and changes no bit; the record says which way each cell went), "off", or at most how many
             trials, ≥ 2, even where that is slower or rounds otherwise.
+        compile: "on" compiles the gradient of a batch (forward and backward pass) for each shape of batch, by torch's
+            inductor; it rounds otherwise, and is held against autograd's before it is used. The first takes some
+            seconds, which are not on the training clock. "off" leaves it to the kernels one by one.
+        cuda_graph: On a CUDA device, whole steps recorded as graphs, one for each shape of batch, and replayed: "auto"
+            (where a rehearsal ends as it does kernel by kernel, to rounding; the record says whether, and why not),
+            "on" (a cell where that cannot be is `unavailable`) or "off".
     """
 
     remainder: str = "keep"
@@ -238,6 +244,8 @@ class TrainingConfig:
     average: float | None = field(default=None, metadata=LATER)
     divergence_factor: float = 100.0
     stack: Any = field(default="auto", metadata=LATER)
+    compile: str = field(default="off", metadata=LATER)
+    cuda_graph: str = field(default="auto", metadata=LATER)
 
 
 @dataclass

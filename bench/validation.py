@@ -11,9 +11,9 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from bench.errors import UsageError, unknown
+from bench.errors import Incompatible, UsageError, unknown
 from bench.measure.catalogue import MEASURES, MODES
-from bench.optimizers.registry import IMPLEMENTATIONS
+from bench.optimizers.registry import CLOSURE, GRADIENT_GRAPH, IMPLEMENTATIONS, SPARSE
 from bench.optimizers.schedules import (
     BATCH_SCHEDULES,
     SCHEDULES,
@@ -35,6 +35,12 @@ from bench.tasks.registry import TARGET_METRICS, TaskFacts, TaskSpec, task_spec
 
 PRECISIONS = ("float32", "float64", "tf32", "bfloat16")
 REMAINDERS = ("keep", "drop", "carry")
+#: What steps may require that is neither compiled nor recorded.
+NOT_PLAIN = {
+    CLOSURE: "asks for the loss itself",
+    GRADIENT_GRAPH: "differentiates gradients",
+    SPARSE: "takes sparse gradients",
+}
 DEVICE_NAME = re.compile(r"cpu|mps|cuda(:\d+)?")
 
 #: Exponents of the normal float32 numbers: the learning rates an octave grid may have.
@@ -109,6 +115,49 @@ def check_training(training: TrainingConfig, batch_size: int) -> None:
     counts = isinstance(stack, int) and not isinstance(stack, bool) and stack >= LEAST_STACK
     if not counts and stack not in ("auto", "off"):
         raise UsageError(f"training.stack={stack}: must be auto, off or a number of trials, at least {LEAST_STACK}")
+
+
+def worded(training: TrainingConfig) -> TrainingConfig:
+    """Return the settings with their switches in words: YAML 1.1 reads on and off as true and false."""
+    words = {"True": "on", "False": "off"}
+    spoken = {name: words.get(value := getattr(training, name), value) for name in ("compile", "cuda_graph")}
+    return dataclasses.replace(training, **spoken)
+
+
+def check_engine(config: Config, facts: TaskFacts, requires: frozenset[str], batch_size: int) -> None:
+    """Check that what the engine is asked for can be done with the rest of the configuration.
+
+    Raises:
+        Incompatible: The optimizer takes gradients that are neither compiled nor recorded.
+        UsageError: Another setting rules it out.
+    """
+    training = config.training
+    compiles, records = training.compile == "on", training.cuda_graph == "on"
+    for asked, done in (("training.compile=on", "compiled"), ("training.cuda_graph=on", "recorded")):
+        if not {"compiled": compiles, "recorded": records}[done]:
+            continue
+        for need, words in NOT_PLAIN.items():
+            if need in requires:
+                raise Incompatible(f"{asked}: optimizer {config.optimizer.name} {words}, which is not {done}")
+        if training.micro_batch is not None:
+            raise UsageError(f"{asked}: training.micro_batch must be null; a batch is {done} as a whole")
+        if training.remainder == "carry" and facts.train_examples % batch_size:
+            raise UsageError(
+                f"{asked}: training.remainder=carry at batch size {batch_size} makes batches of many sizes, each of "
+                f"which would be {done}; use keep or drop"
+            )
+    if not records:
+        return
+    if not config.device.name.startswith("cuda"):
+        raise UsageError(f"training.cuda_graph=on with device={config.device.name}: only CUDA devices have graphs")
+    for key, moves in (
+        ("training.clip_norm=null", training.clip_norm is not None),
+        ("training.average=null", training.average is not None),
+        ("schedule=constant and schedule.warmup=0", config.schedule.name != "constant" or config.schedule.warmup > 0),
+        ("batch_schedule=constant", config.batch_schedule.name != "constant"),
+    ):
+        if moves:
+            raise UsageError(f"training.cuda_graph=on: needs {key}; a recorded step is the same every time")
 
 
 def check_schedule(schedule: ScheduleConfig, steps: int | None) -> None:
@@ -187,6 +236,8 @@ def check_choices(config: Config) -> None:
         ("batch_schedule", config.batch_schedule.name, BATCH_SCHEDULES),
         ("optimizer.implementation", config.optimizer.implementation, IMPLEMENTATIONS),
         ("training.remainder", config.training.remainder, REMAINDERS),
+        ("training.compile", config.training.compile, ("off", "on")),
+        ("training.cuda_graph", config.training.cuda_graph, ("auto", "off", "on")),
         ("measure.memory_process", config.measure.memory_process, ("worker", "fresh")),
         ("budget.until", config.budget.until, ("largest", "smallest")),
         ("incompatible", config.incompatible, ("refuse", "record")),

@@ -243,6 +243,33 @@ REFUSALS: list[tuple[dict[str, Any], str]] = [
     ({"training__stack": 1}, "training.stack=1: must be auto, off or a number of trials, at least 2"),
     ({"training__stack": "of"}, "training.stack=of: must be auto, off or a number of trials, at least 2"),
     ({"training__micro_batch": 65}, "training.micro_batch=65: must be from 1 to the batch size (64), or null"),
+    ({"training__compile": "one"}, "unknown training.compile 'one'; did you mean 'on'? (allowed: off, on)"),
+    ({"training__compile": "on", "training__micro_batch": 8}, "training.compile=on: training.micro_batch must be null"),
+    (
+        {"training__compile": "on", "training__remainder": "carry"},
+        "training.compile=on: training.remainder=carry at batch size 64 makes batches of many sizes",
+    ),
+    (
+        {"training__compile": "on", "optimizer": OPTIMIZERS["lbfgs"]},
+        "training.compile=on: optimizer lbfgs asks for the loss itself, which is not compiled",
+    ),
+    ({"training__cuda_graph": "of"}, "unknown training.cuda_graph 'of'; did you mean 'off'? (allowed: auto, off, on)"),
+    (
+        {"training__cuda_graph": "on"},
+        "training.cuda_graph=on with device=cpu: only CUDA devices have graphs",
+    ),
+    *(
+        ({"training__cuda_graph": "on", "device__name": "cuda"} | changes, f"training.cuda_graph=on: {words}")
+        for changes, words in (
+            ({"training__clip_norm": 1.0}, "needs training.clip_norm=null; a recorded step is the same every time"),
+            ({"training__average": 0.9}, "needs training.average=null"),
+            ({"training__micro_batch": 8}, "training.micro_batch must be null; a batch is recorded as a whole"),
+            ({"schedule__name": "cosine"}, "needs schedule=constant and schedule.warmup=0"),
+            ({"batch_schedule": {"name": "growth", "milestones": [0.5]}}, "needs batch_schedule=constant"),
+            ({"optimizer": OPTIMIZERS["lbfgs"]}, "optimizer lbfgs asks for the loss itself, which is not recorded"),
+            ({"training__remainder": "carry"}, "training.remainder=carry at batch size 64 makes batches of many sizes"),
+        )
+    ),
     ({"training__average": 1.0}, "training.average=1.0: must be between 0 and 1, or null"),
     ({"budget__until": "both"}, "unknown budget.until 'both' (allowed: largest, smallest)"),
     ({"measure__memory_process": "frsh"}, "unknown measure.memory_process 'frsh'; did you mean 'fresh'?"),
@@ -388,7 +415,7 @@ def test_ids_never_change() -> None:
     # Another id for the same configuration would train a finished sweep again.
     assert cell().id == "ca053dc965d757e9"
     assert cell().id == cell_id(RESOLVED, {})
-    assert len(LEAVES) == 81
+    assert len(LEAVES) == 83
 
 
 def test_knobs_count_where_they_are_turned() -> None:
@@ -421,11 +448,22 @@ def test_an_optimizer_of_ones_own_is_what_its_source_says(tmp_path: Path) -> Non
     assert newton.config.optimizer.source_sha256 is None
 
 
+def test_an_optimizer_that_is_not_compiled_may_be_recorded() -> None:
+    made = cell(training__compile="on", optimizer=OPTIMIZERS["lbfgs"], incompatible="record")
+    assert made.incompatible == "training.compile=on: optimizer lbfgs asks for the loss itself, which is not compiled"
+    assert cell(optimizer=OPTIMIZERS["lbfgs"], incompatible="record").incompatible == ""
+
+
 def test_ways_of_saying_the_same_have_one_id() -> None:
     assert cell(lr=[2.0**k for k in range(1, -8, -1)], seeds=[2, 1, 0]).id == cell().id
     assert cell(lr=1).id == cell(lr=[1.0]).id
     assert cell(seeds=1).id == cell(seeds=[0]).id
     assert cell(task__target=1).id == cell(task__target=1.0).id
+    # YAML 1.1 reads on and off as true and false.
+    assert cell(training__compile=True).id == cell(training__compile="on").id != cell().id
+    assert cell(training__cuda_graph=False).id == cell(training__cuda_graph="off").id != cell().id
+    assert cell(training__cuda_graph="auto").id == cell().id
+    assert cell(training__compile=False).id == cell(training__compile="off").id == cell().id
 
 
 # --- files -----------------------------------------------------------------------------------------------------------

@@ -8,14 +8,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 import torch
 from torch import Tensor
 
 from bench.config import Cell
-from bench.errors import BenchError, DeviceUnavailable, Incompatible
+from bench.errors import BenchError, DeviceUnavailable, EngineUnavailable, Incompatible
+from bench.launching.engine import CellEngine
 from bench.launching.peak import peak_in_fresh_process
 from bench.measure.audit import Subject, audit_data, audit_training
 from bench.measure.energy import with_energy
@@ -42,6 +43,7 @@ from bench.results.record import (
     SCHEMA_VERSION,
     AuditCheck,
     CellStatus,
+    Engine,
     Memory,
     Record,
     Speed,
@@ -54,8 +56,10 @@ from bench.tasks.problem import Picture
 from bench.tasks.registry import TaskSpec
 from bench.tasks.task import Task, load_task
 from bench.training.batches import batches_of
+from bench.training.compiled import Compiled, CompiledGradients
 from bench.training.devices import prepare
 from bench.training.gradients import Gradients
+from bench.training.graphs import Graphs, recording_of
 from bench.training.loop import Evaluation, Plan, Trial
 from bench.training.seeds import Start, named_seed
 from bench.training.stepper import Method, Stepper
@@ -95,6 +99,7 @@ class Progress:
     speed: Speed | None = None
     memory: Memory | None = None
     stacking: Stacking | None = None
+    engine: Engine | None = None
     implementation: str | None = None
     picture: Picture | None = None
     measures: Measures | None = None
@@ -134,7 +139,7 @@ def run_cell(cell: Cell, stop: Callable[[], bool] = lambda: False, concurrent_wo
         _run(cell, device, progress, stop, concurrent_workers)
         if stop():
             status, reason = CellStatus.INTERRUPTED, "stopped before it was done"
-    except (DeviceUnavailable, Incompatible) as error:
+    except (DeviceUnavailable, EngineUnavailable, Incompatible) as error:
         status, reason = CellStatus.UNAVAILABLE, str(error)
     except BenchError as error:
         status, reason = CellStatus.FAILED, str(error)
@@ -170,28 +175,34 @@ def _run(
     if config.measure.memory:
         with progress.timed("memory"):
             progress.memory = _memory(cell, _fresh(task, build, cell))
+    compiled = CompiledGradients(task, loaded.compiled) if config.training.compile == "on" else None
+    activations = progress.memory.activation_bytes if progress.memory else 0
+    gradients = loaded.gradients if _worth_tracing(cell) else None
+    measures = progress.measures = cell_measures(cell, task)
+    trials = Trials(task, build, plan, _starts(cell), activations, gradients, compiled, probe=measures)
+    engine = CellEngine(config.training.cuda_graph, recording_of(device), compiled)
+    with progress.timed("stacking"):
+        trials = engine.fitted(trials, None)
     if config.measure.speed:
         with progress.timed("speed"):
             measure = config.measure
-            fresh = _fresh(task, build, cell, loaded.gradients)
+            fresh = _fresh(task, build, cell, compiled or loaded.gradients, trials.graphs)
             speed = measure_speed(
                 fresh, measure.warmup_steps, measure.windows, measure.window_seconds, concurrent_workers
             )
             # The same trial, which is warm now.
             progress.speed = with_energy(speed, fresh, measure.energy_seconds)
-    activations = progress.memory.activation_bytes if progress.memory else 0
-    gradients = loaded.gradients if _worth_tracing(cell) else None
-    measures = progress.measures = cell_measures(cell, task)
-    trials = Trials(task, build, plan, _starts(cell), activations, gradients, measures)
     with progress.timed("stacking"):
         choice = trials.choose(config.training.stack)
         progress.stacking = Stacking(choice.path, choice.most, choice.exact, choice.reason)
+        trials = engine.fitted(trials, choice)
     with progress.timed("training"):
         # One seed is enough for a picture.
         for trial in trials.train(choice, cell.seeds[0], stop):
             progress.trials.append(trial)
         if measures is not None:
             measures.compare(progress.trials)
+    progress.engine = engine.record()
     # Each trial builds its optimizer from the file as it is then; the task was loaded once.
     _check_optimizer_source(cell)
 
@@ -284,11 +295,12 @@ def audit_cell(cell: Cell) -> list[AuditCheck]:
 
 @dataclass(frozen=True)
 class Loaded:
-    """A task as a worker keeps it, with the audit of its data and what was traced of its gradients."""
+    """A task as a worker keeps it, with the audit of its data and what was traced and compiled of its gradients."""
 
     task: Task
     audit: list[AuditCheck]
     gradients: Gradients
+    compiled: dict[tuple[Any, ...], Compiled] = field(default_factory=dict)
 
 
 @functools.lru_cache(maxsize=2)
@@ -366,6 +378,7 @@ def _fresh(
     build: Callable[[list[Tensor], float], torch.optim.Optimizer],
     cell: Cell,
     gradients: Gradients | None = None,
+    graphs: Graphs | None = None,
 ) -> Stepper:
     """Return a fresh single trial to measure on.
 
@@ -377,7 +390,7 @@ def _fresh(
     batches = batches_of(task, cell.batch_size, training.remainder, training.reshuffle, order_seed, noise_seed)
     # What is measured is a step at the batch size of the cell, so no schedule moves it.
     method = replace(trial_plan(cell).method, factor=None, phases=None)
-    return Stepper(task, parameters, build(parameters, cell.lrs[0]), batches, method, gradients)
+    return Stepper(task, parameters, build(parameters, cell.lrs[0]), batches, method, gradients, graphs)
 
 
 def _watch(task: Task, build: Callable[[list[Tensor], float], torch.optim.Optimizer], cell: Cell) -> str:
@@ -427,6 +440,7 @@ def _record(
         seconds={part: round(value, 6) for part, value in seconds.items()},
         stacking=progress.stacking,
         measures=measures.measured() if measures else [],
+        engine=progress.engine,
     )
     return Result(record, curves, _snapshots(progress))
 

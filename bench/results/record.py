@@ -269,6 +269,27 @@ class Measured:
 
 
 @dataclass(frozen=True)
+class Engine:
+    """What steps ran on, beyond kernels one by one.
+
+    Attributes:
+        compiled: Whether every gradient of training was compiled.
+        cuda_graph: Whether whole steps were recorded as CUDA graphs and replayed.
+        compile_seconds: Seconds that compiling took, for all shapes of batch that were trained or measured; they count
+            here too where the worker process had compiled them for an earlier cell. In no other time but the parts
+            "speed" and "training" of the cell's wall-clock seconds.
+        capture_seconds: Seconds that warming up and recording took, of all trials and of what was measured; likewise.
+        reason: Why what was asked for did not run; None where it did, or nothing was asked for.
+    """
+
+    compiled: bool
+    cuda_graph: bool
+    compile_seconds: float
+    capture_seconds: float
+    reason: str | None
+
+
+@dataclass(frozen=True)
 class Record:
     """Everything a cell leaves behind, but for its curves.
 
@@ -296,6 +317,7 @@ class Record:
             "training"; "measures" at evaluation points, where there are any, are not in "training").
         stacking: How the trials were trained; None if the cell did not get there, and in records before 0.2.
         measures: What was measured at evaluation points; its values stand in the curves.
+        engine: What their steps ran on; likewise.
     """
 
     schema: int
@@ -319,6 +341,7 @@ class Record:
     seconds: dict[str, float] = field(default_factory=dict)
     stacking: Stacking | None = None
     measures: list[Measured] = field(default_factory=list)
+    engine: Engine | None = None
 
     def to_json(self) -> str:
         """Serialise with sorted keys; numbers that are not finite become null."""

@@ -63,6 +63,11 @@ CELL_COLUMNS = (
     "energy_mj_per_example",
     "knobs",
     "method",
+    "compiled",
+    "cuda_graph",
+    "compile_seconds",
+    "capture_seconds",
+    "engine_reason",
 )
 
 TRIAL_COLUMNS = (
@@ -171,7 +176,7 @@ def _interval(name: str, interval: Interval | None) -> dict[str, Any]:
 
 
 def _cell_row(record: Record) -> dict[str, Any]:
-    speed, memory = record.speed, record.memory
+    speed, memory, engine = record.speed, record.memory, record.engine
     row: dict[str, Any] = {"status": str(record.status)}
     row |= _interval("examples_per_second", speed.examples_per_second if speed else None)
     row |= _interval("step_ms", speed.step_ms if speed else None)
@@ -213,6 +218,11 @@ def _cell_row(record: Record) -> dict[str, Any]:
         "stacked_trials": record.stacking.trials if record.stacking else None,
         "knobs": record.axes.knobs,
         "method": record.axes.method,
+        "compiled": engine.compiled if engine else None,
+        "compile_seconds": engine.compile_seconds if engine else None,
+        "engine_reason": engine.reason if engine else None,
+        "cuda_graph": engine.cuda_graph if engine else None,
+        "capture_seconds": engine.capture_seconds if engine else None,
     }
 
 

@@ -5,6 +5,7 @@ kernels on the same operands in the same order, so not a bit differs; what is sa
 which is most of the time of a small one.
 """
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -49,7 +50,7 @@ class Gradients:
         task = self._task
         if task.model.stacked_forward is None or task.autocast or task.sparse:
             return None
-        key = (loss.__name__, weights[0].shape, inputs.shape, inputs.stride(), labels.shape, labels.stride())
+        key = shapes(loss, weights, inputs, labels)
         if key not in self._traced:
             self._traced[key] = _checked(loss, weights, parameters, inputs, labels)
         return self._traced[key]
@@ -81,50 +82,94 @@ class Player:
         if self._gradients is not None:
             shape = labels.shape
             if shape not in self._played:
-                self._played[shape] = self._trace(inputs, labels)
+                self.prepare(inputs, labels)
             played = self._played[shape]
             if played is not None:
                 with torch.no_grad():
                     return played(*self._weights, inputs, labels)
         return torch.autograd.grad(self._loss(self._weights, inputs, labels), self._parameters)
 
-    def _trace(self, inputs: Tensor, labels: Tensor) -> Gradient | None:
-        assert self._gradients is not None
+    def prepare(self, inputs: Tensor, labels: Tensor) -> None:
+        """Trace for batches of this shape, unless that has been done."""
+        if self._gradients is None or labels.shape in self._played:
+            return
         start = time.perf_counter()
         found = self._gradients.of(self._loss, self._weights, len(self._parameters), inputs, labels)
+        self._played[labels.shape] = found
         self.tracing_seconds += time.perf_counter() - start
-        return found
 
 
-def _checked(loss: Loss, weights: Sequence[Tensor], parameters: int, inputs: Tensor, labels: Tensor) -> Gradient | None:
-    """Trace on copies, and keep the trace only if it repeats autograd to the last bit, buffers included."""
-    # Imported late: it takes a while, and cells that trace nothing need none of it.
-    from torch.fx.experimental.proxy_tensor import make_fx
+def shapes(loss: Loss, weights: Sequence[Tensor], inputs: Tensor, labels: Tensor) -> tuple[Any, ...]:
+    """Return what the operations of a task's loss depend on beyond the task; arguments as for `Gradients.of`."""
+    return loss.__name__, weights[0].shape, inputs.shape, inputs.stride(), labels.shape, labels.stride()
 
-    def copies() -> list[Tensor]:
-        return [weight.detach().clone() for weight in weights]
+
+def copies(weights: Sequence[Tensor]) -> list[Tensor]:
+    """Return copies of weights that require no gradient, for what may move them."""
+    return [weight.detach().clone() for weight in weights]
+
+
+def recorded(loss: Loss, parameters: int) -> Gradient:
+    """Return the gradient of a loss as autograd records it; arguments as for `Gradients.of`."""
 
     def gradient(*flat: Tensor) -> Sequence[Tensor]:
         leaves = [weight.detach().requires_grad_() for weight in flat[:parameters]]
         return torch.autograd.grad(loss([*leaves, *flat[parameters:-2]], *flat[-2:]), leaves)
 
+    return gradient
+
+
+def traced(gradient: Gradient, weights: Sequence[Tensor], inputs: Tensor, labels: Tensor) -> fx.GraphModule:
+    """Trace a gradient on copies, without operations that change nothing.
+
+    Raises:
+        RuntimeError: An operation cannot be traced.
+    """
+    # Imported late: it takes a while, and cells that trace nothing need none of it.
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    return _lean(make_fx(gradient)(*copies(weights), inputs, labels))
+
+
+def _checked(loss: Loss, weights: Sequence[Tensor], parameters: int, inputs: Tensor, labels: Tensor) -> Gradient | None:
+    """Trace on copies, and keep the trace only if it repeats autograd to the last bit, buffers included."""
+    gradient = recorded(loss, parameters)
     try:
-        traced = _lean(make_fx(gradient)(*copies(), inputs, labels))
+        # Not the module itself, whose call is a good deal of bookkeeping.
+        played: Gradient = traced(gradient, weights, inputs, labels).forward
     except RuntimeError:
         # An operation that cannot be traced: autograd goes on doing it.
         return None
-    ours, theirs = copies(), copies()
+    ours, theirs = copies(weights), copies(weights)
     with torch.no_grad():
-        found = traced(*ours, inputs, labels)
+        found = played(*ours, inputs, labels)
     expected = gradient(*theirs, inputs, labels)
     same = all(
         torch.equal(a.contiguous().view(torch.uint8), b.contiguous().view(torch.uint8))
         for a, b in zip([*found, *ours], [*expected, *theirs], strict=True)
     )
-    return traced if same else None
+    return played if same else None
 
 
-def _lean(module: fx.GraphModule) -> Gradient:
+def relative_difference(found: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
+    """Return the norm of what two lists of tensors differ by over that of the second, all of a list together.
+
+    Numbers that are not finite in either are left out: a trial that diverges says nothing of the rest.
+
+    Returns:
+        The ratio; 0 where both are 0, infinity where only the second is, NaN where no number is finite.
+    """
+    if not found:
+        return 0.0
+    a, b = (torch.cat([tensor.detach().double().flatten() for tensor in some]) for some in (found, expected))
+    finite = a.isfinite() & b.isfinite()
+    if not finite.any():
+        return math.nan
+    difference, norm = float((a - b)[finite].norm()), float(b[finite].norm())
+    return difference / norm if norm else (math.inf if difference else 0.0)
+
+
+def _lean(module: fx.GraphModule) -> fx.GraphModule:
     """Drop operations that change nothing: aliases, what is turned twice, what no gradient depends on."""
     graph, aten = module.graph, torch.ops.aten
     for node in list(graph.nodes):
@@ -137,6 +182,4 @@ def _lean(module: fx.GraphModule) -> Gradient:
             node.replace_all_uses_with(of.args[0])
     graph.eliminate_dead_code()
     module.recompile()
-    # Not the module itself, whose call is a good deal of bookkeeping.
-    played: Gradient = module.forward
-    return played
+    return module

@@ -16,6 +16,7 @@ from bench.tasks.task import SPLITS, Task
 from bench.training.batches import batches_of
 from bench.training.evaluations import evaluation_points
 from bench.training.gradients import Gradients
+from bench.training.graphs import Graphs
 from bench.training.probe import Probe, Recent, WatchedBatches, losses_of
 from bench.training.seeds import Start
 from bench.training.stack import Stack
@@ -174,6 +175,7 @@ def train_trial(
     noise_seed: int = 0,
     stop: Callable[[], bool] = lambda: False,
     gradients: Gradients | None = None,
+    graphs: Graphs | None = None,
     probe: Probe | None = None,
 ) -> Trial:
     """Train one trial.
@@ -188,7 +190,8 @@ def train_trial(
         order_seed: Seed of the batch order.
         noise_seed: Seed of examples that are drawn afresh.
         stop: Asked between pieces; true ends the trial as interrupted.
-        gradients: What was traced of the task's gradients; None to let autograd record every step.
+        gradients: What was traced or compiled of the task's gradients; None to let autograd record every step.
+        graphs: What replays plain steps; None to take them kernel by kernel.
         probe: What else looks at the trial at evaluation points; None for nothing.
 
     Returns:
@@ -198,7 +201,7 @@ def train_trial(
     # Nothing of ours draws from torch's own generator, but some optimizers do.
     torch.manual_seed(noise_seed)
     batches = batches_of(task, plan.batch_size, plan.remainder, plan.reshuffle, order_seed, noise_seed)
-    stepper = Stepper(task, parameters, build(parameters, lr), batches, plan.method, gradients)
+    stepper = Stepper(task, parameters, build(parameters, lr), batches, plan.method, gradients, graphs)
     trial, start, before = Trial(lr, seed), Start(lr, seed, init_seed, order_seed, noise_seed), -1
     recent: Recent = []
     for point in evaluation_points(None, plan.per_octave, plan.per_epoch, plan.every_epoch):

@@ -5,20 +5,25 @@ may round alike by luck once, not a dozen times. Gradients and optimizer state a
 parameters a small learning rate hides how they were rounded.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 
 import torch
 from torch import Tensor
 
 from bench.tasks.problem import Split
 from bench.tasks.task import SPLITS, Task
+from bench.training.gradients import relative_difference
 from bench.training.seeds import Start
 from bench.training.stack import Layout, Stack, numbers
 from bench.training.stepper import Stepper
 
 #: Steps that both take: two whole batches, what is left of an epoch, and one of the next.
 STEPS = 4
+#: Steps that are compared with replayed ones: each size of batch comes again after it has been recorded.
+REPLAYED_STEPS = 9
 #: Batches of each size that are compared: many where a batch has few numbers.
 MANY, FEW, SMALL_BATCH = 8, 2, 64
 #: Relative difference (of norms) that is taken for rounding, where bits are not asked for.
@@ -120,7 +125,7 @@ class Rehearsal:
         return True
 
     def _same_updates(self, block: Sequence[Start], layout: Layout) -> bool:
-        data = _short(self.task.train, self.batch_size)
+        data = short(self.task.train, self.batch_size)
         stack = self.stack(block, layout, data)
         stack.run(STEPS, lambda: False)
         for number, start in enumerate(block):
@@ -144,10 +149,47 @@ class Rehearsal:
                 torch.equal(*((t.detach() + 0.0).contiguous().view(-1).view(torch.uint8) for t in pair))
                 for pair in zip(stacked, alone, strict=True)
             )
-        a, b = (torch.cat([tensor.detach().double().flatten() for tensor in some]) for some in (stacked, alone))
-        # A trial that diverges says nothing of the rest.
-        finite = a.isfinite() & b.isfinite()
-        return float((a - b)[finite].norm()) <= TOLERANCE * float(b[finite].norm())
+        # Where no number is finite, both have diverged.
+        return not relative_difference(stacked, alone) > TOLERANCE
+
+
+def why_not_replayed(eager: Stepper | Stack, replayed: Stepper | Stack) -> str | None:
+    """Return why replayed steps do not stand for eager ones; None where they do, to rounding.
+
+    Gradients and optimizer state are compared themselves, parameters by how far they have moved.
+
+    Args:
+        eager: A fresh trial or stack on a short split (see `short`).
+        replayed: Another, whose steps are replayed from the second on.
+    """
+    began = [weight.detach().clone() for weight in eager.weights]
+    kept, moved = [], []
+    for side in (eager, replayed):
+        side.run(REPLAYED_STEPS, lambda: False)
+        optimizers = [side.optimizer] if isinstance(side, Stepper) else side.optimizers
+        kept.append(_kept(optimizers))
+        moved.append([a.detach().double() - b.double() for a, b in zip(side.weights, began, strict=True)])
+    if replayed.why_eager is not None:
+        return replayed.why_eager
+    for number, (theirs, ours) in enumerate(zip_longest(*kept, fillvalue=[])):
+        if [t.shape for t in ours] != [t.shape for t in theirs] or relative_difference(ours, theirs) > TOLERANCE:
+            return f"replayed, steps end with another {'optimizer state' if number else 'gradient'}"
+    apart = math.sqrt(sum(float((a - b).square().sum()) for a, b in zip(*moved, strict=True)))
+    far = math.sqrt(sum(float(t.square().sum()) for t in moved[0]))
+    size = math.sqrt(sum(float(t.double().square().sum()) for t in began))
+    # Each step rounds parameters once, which a small learning rate does not get below.
+    rounding = REPLAYED_STEPS * torch.finfo(eager.task.dtype).eps * size
+    # Where that is no number, both have diverged.
+    return "replayed, parameters move otherwise" if apart > TOLERANCE * far + rounding else None
+
+
+def _kept(optimizers: Sequence[torch.optim.Optimizer]) -> list[list[Tensor]]:
+    """Return the gradients that optimizers hold, then what they keep: the first of every parameter, then the second."""
+    held = [(p, o.state.get(p, {})) for o in optimizers for group in o.param_groups for p in group["params"]]
+    # Each for itself: a count of steps is larger than squares of gradients, and would hide them.
+    states = zip_longest(*(numbers(state) for _, state in held))
+    several = [[p.grad for p, _ in held], *states]
+    return [[tensor.cpu() for tensor in some if tensor is not None] for some in several]
 
 
 def _parts(split: Split, size: int, keep: bool) -> Iterator[Split]:
@@ -160,7 +202,7 @@ def _parts(split: Split, size: int, keep: bool) -> Iterator[Split]:
                 yield Split(split.inputs[start : start + length], split.labels[start : start + length])
 
 
-def _short(train: Split, size: int) -> Split:
+def short(train: Split, size: int) -> Split:
     """Return a short training split: two whole batches and what is left of an epoch."""
     most = min(len(train), 2 * size + len(train) % size)
     return Split(train.inputs[:most], train.labels[:most])

@@ -18,8 +18,9 @@ from bench.tasks.problem import Split
 from bench.tasks.task import Task
 from bench.training.batches import Batches, BatchOrder, StackedBatches
 from bench.training.gradients import Gradients, Player
+from bench.training.graphs import Graphs, GraphSteps
 from bench.training.seeds import Start
-from bench.training.stepper import Method, lean_step, synchronise
+from bench.training.stepper import PLAIN, Method, lean_step, synchronise
 
 Build = Callable[[list[Tensor], float], torch.optim.Optimizer]
 
@@ -49,7 +50,8 @@ class Stack:
         batches: Their batches.
         method: How steps are taken: a schedule and an average, nothing else.
         layout: How they lie before layers and optimizers.
-        gradients: What was traced of the task's gradients; None to let autograd record every step.
+        gradients: What was traced or compiled of the task's gradients; None to let autograd record every step.
+        graphs: What replays steps, of the plain method alone; None to take them kernel by kernel.
 
     Attributes:
         starts: The trials that are still trained.
@@ -68,6 +70,7 @@ class Stack:
         method: Method,
         layout: Layout,
         gradients: Gradients | None = None,
+        graphs: Graphs | None = None,
     ) -> None:
         self.task = task
         self.starts = list(starts)
@@ -86,7 +89,10 @@ class Stack:
         self._views = [self._cut(p) for p in self._parameters]
         self.optimizers = self._built(build)
         self._traced = gradients
+        self._graphs = graphs if method == PLAIN and task.after_step is None else None
+        self._replay: GraphSteps | None = None
         self._require_gradients()
+        self._record_afresh()
         self._base_lrs = {
             id(group): group[key]
             for optimizer in self.optimizers
@@ -164,24 +170,53 @@ class Stack:
         """Take `steps` steps, or fewer if `stop` turns true between two gathers. Adds to the training clock."""
         device = self.task.device
         synchronise(device)
-        start, traced = time.perf_counter(), self._player.tracing_seconds
-        self._take(steps, stop)
+        start, prepared = time.perf_counter(), self._preparing_seconds
+        if self._replay is not None:
+            self._replayed(self._replay, steps, stop)
+        else:
+            self._take(steps, stop)
         synchronise(device)
-        taken = time.perf_counter() - start - (self._player.tracing_seconds - traced)
+        taken = time.perf_counter() - start - (self._preparing_seconds - prepared)
         self.seconds += taken / len(self.starts)
 
+    @property
+    def why_eager(self) -> str | None:
+        """Why steps that were to be replayed are not; None where they are, or were not to be."""
+        return self._replay.reason if self._replay else None
+
+    @property
+    def _preparing_seconds(self) -> float:
+        return self._player.tracing_seconds + (self._replay.seconds if self._replay else 0.0)
+
+    def _replayed(self, step: GraphSteps, steps: int, stop: Callable[[], bool]) -> None:
+        for gathered in self.batches.take(steps):
+            for inputs, labels in gathered:
+                step(inputs, labels)
+            self.steps += len(gathered)
+            self.gradient_evaluations += len(gathered)
+            if stop():
+                break
+
+    def _plain_step(self, inputs: Tensor, labels: Tensor) -> None:
+        self._hand_out(self.gradients(inputs, labels), self._width if self.layout.views else 1)
+        for optimizer in self.optimizers:
+            lean_step(optimizer)()
+
+    def _hand_out(self, gradients: Sequence[Tensor], width: int) -> None:
+        """Put gradients where the optimizers look for them: each view has `width` trials."""
+        for several, value in zip(self._views, gradients):  # noqa: B905 - strict costs in the hot loop
+            pieces = value.unbind() if width == 1 else value.split(width)
+            for view, piece in zip(several, pieces):  # noqa: B905
+                view.grad = piece
+
     def _take(self, steps: int, stop: Callable[[], bool]) -> None:
-        parameters, views = self._parameters, self._views
+        parameters = self._parameters
         updates = [lean_step(optimizer) for optimizer in self.optimizers]
         factor, averages, decay = self.method.factor, self._averages, self.method.average
         width = self._width if self.layout.views else 1
         for gathered in self.batches.take(steps):
             for inputs, labels in gathered:
-                gradients = self.gradients(inputs, labels)
-                for several, value in zip(views, gradients):  # noqa: B905 - strict costs in the hot loop
-                    pieces = value.unbind() if width == 1 else value.split(width)
-                    for view, piece in zip(several, pieces):  # noqa: B905
-                        view.grad = piece
+                self._hand_out(self.gradients(inputs, labels), width)
                 if factor:
                     self._set_rates(factor(self.steps))
                 for update in updates:
@@ -226,6 +261,14 @@ class Stack:
             parameter.requires_grad_()
         self._player = Player(self.task.stacked_loss, self.weights, len(self._parameters), self._traced)
 
+    def _record_afresh(self) -> None:
+        """Let steps be recorded anew: a graph holds on to the tensors that it was recorded with."""
+        if self._graphs is not None:
+            self._replay = self._graphs.steps(self._plain_step, self._prepare, self.weights, self.optimizers)
+
+    def _prepare(self, inputs: Tensor, labels: Tensor) -> None:
+        self._player.prepare(*self._seen(inputs, labels))
+
     def drop(self, rates: set[float]) -> None:
         """Train some learning rates no longer: what is left lies in smaller tensors, and costs accordingly."""
         kept = [number for number, start in enumerate(self.starts) if start.lr not in rates]
@@ -245,6 +288,7 @@ class Stack:
             self._buffers = [b.index_select(0, chosen) for b in self._buffers]
         self._require_gradients()
         self.optimizers = [optimizer for optimizer in self.optimizers if not _forget(optimizer, gone)]
+        self._record_afresh()
         if isinstance(self.batches, StackedBatches):
             self.batches.follow(_orders_of(self.starts))
 

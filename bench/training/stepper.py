@@ -8,7 +8,7 @@ from `bench.training.batches`, the update from the real optimizer object. Everyt
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from types import MethodType
 from typing import Any
 
@@ -20,7 +20,9 @@ from bench.optimizers.classes import learning_rate_key
 from bench.optimizers.schedules import Phases
 from bench.tasks.task import Task
 from bench.training.batches import Batches
+from bench.training.compiled import CompiledGradients
 from bench.training.gradients import Gradients, Player
+from bench.training.graphs import Graphs, GraphSteps
 from bench.training.seeds import Start
 
 
@@ -60,11 +62,13 @@ class Stepper:
         optimizer: The real optimizer object over `parameters`.
         batches: The stream of batches.
         method: How steps are taken.
-        gradients: What was traced of the task's gradients; None to let autograd record every step.
+        gradients: What was traced or compiled of the task's gradients; None to let autograd record every step. Beyond
+            the plain step only compiled ones count.
+        graphs: What replays plain steps; None to take them kernel by kernel.
 
     Attributes:
         steps: Steps taken.
-        seconds: Training clock; what tracing takes is not in it.
+        seconds: Training clock; what tracing, compiling and recording take is not in it.
         gradient_evaluations: How often the gradient of a batch was computed: once a step, more where a closure is
             called several times or the optimizer differentiates gradients itself (its `extra_gradients`).
         weights: Parameters, then buffers.
@@ -78,6 +82,7 @@ class Stepper:
         batches: Batches,
         method: Method = PLAIN,
         gradients: Gradients | None = None,
+        graphs: Graphs | None = None,
     ) -> None:
         self.task = task
         self.parameters = list(parameters)
@@ -88,14 +93,21 @@ class Stepper:
         self.steps = 0
         self.seconds = 0.0
         self.gradient_evaluations = 0
+        self._compiles = isinstance(gradients, CompiledGradients)
         self._traced = gradients
-        self._player: Player | None = None
+        self._replay: GraphSteps | None = None
+        if graphs is not None and self._is_plain:
+            self._replay = graphs.steps(self._plain_step, self._player.prepare, self.weights, [optimizer])
         self._averages = [p.detach().clone() for p in self.parameters] if method.average is not None else None
         # Some classes call it something else, some have none: their groups move by no schedule.
         self._rate_keys = [learning_rate_key(group) or "lr" for group in optimizer.param_groups]
         self._base_lrs = [
             group.get(key, 1.0) for group, key in zip(optimizer.param_groups, self._rate_keys, strict=True)
         ]
+
+    @cached_property
+    def _player(self) -> Player:
+        return Player(self.task.loss, self.weights, len(self.parameters), self._traced)
 
     @property
     def evaluated(self) -> list[Tensor]:
@@ -117,28 +129,50 @@ class Stepper:
         """Take `steps` steps, or fewer if `stop` turns true between two gathers. Adds to the training clock."""
         device = self.task.device
         synchronise(device)
-        start, traced = time.perf_counter(), self._tracing_seconds
-        if self.method == PLAIN and self.task.after_step is None:
+        start, prepared = time.perf_counter(), self._preparing_seconds
+        if self._replay is not None:
+            self._replayed(self._replay, steps, stop)
+        elif self._is_plain:
             self._plain(steps, stop)
         else:
             self._general(steps, stop)
         synchronise(device)
-        self.seconds += time.perf_counter() - start - (self._tracing_seconds - traced)
+        self.seconds += time.perf_counter() - start - (self._preparing_seconds - prepared)
 
     @property
-    def _tracing_seconds(self) -> float:
-        return self._player.tracing_seconds if self._player else 0.0
+    def _is_plain(self) -> bool:
+        return self.method == PLAIN and self.task.after_step is None
+
+    @property
+    def why_eager(self) -> str | None:
+        """Why steps that were to be replayed are not; None where they are, or were not to be."""
+        return self._replay.reason if self._replay else None
+
+    @property
+    def _preparing_seconds(self) -> float:
+        return self._player.tracing_seconds + (self._replay.seconds if self._replay else 0.0)
 
     def _plain(self, steps: int, stop: Callable[[], bool]) -> None:
-        parameters, update = self.parameters, lean_step(self.optimizer)
-        if self._player is None:
-            self._player = Player(self.task.loss, self.weights, len(parameters), self._traced)
-        gradient = self._player
+        parameters, update, gradient = self.parameters, lean_step(self.optimizer), self._player
         for gathered in self.batches.take(steps):
             for inputs, labels in gathered:
                 for parameter, value in zip(parameters, gradient(inputs, labels)):  # noqa: B905 - strict costs here
                     parameter.grad = value
                 update()
+            self.steps += len(gathered)
+            self.gradient_evaluations += len(gathered)
+            if stop():
+                break
+
+    def _plain_step(self, inputs: Tensor, labels: Tensor) -> None:
+        for parameter, value in zip(self.parameters, self._player(inputs, labels), strict=True):
+            parameter.grad = value
+        lean_step(self.optimizer)()
+
+    def _replayed(self, step: GraphSteps, steps: int, stop: Callable[[], bool]) -> None:
+        for gathered in self.batches.take(steps):
+            for inputs, labels in gathered:
+                step(inputs, labels)
             self.steps += len(gathered)
             self.gradient_evaluations += len(gathered)
             if stop():
@@ -169,7 +203,11 @@ class Stepper:
         if method.closure:
             self.optimizer.step(partial(self._gradients, inputs, labels))  # type: ignore[arg-type]
         else:
-            self._gradients(inputs, labels)
+            if self._compiles:
+                self.gradient_evaluations += 1
+                self._put(self._player(inputs, labels))
+            else:
+                self._gradients(inputs, labels)
             self.optimizer.step()
         self.gradient_evaluations += getattr(self.optimizer, "extra_gradients", 0)
         if method.gradient_graph:
@@ -201,11 +239,15 @@ class Stepper:
             found = torch.autograd.grad(part, self.parameters, create_graph=method.gradient_graph)
             total = [a + b for a, b in zip(total, found, strict=True)] if total else list(found)
             loss = loss + part if len(pieces) > 1 else part
-        for parameter, value in zip(self.parameters, total, strict=True):
-            parameter.grad = value
-        if method.clip_norm is not None:
-            torch.nn.utils.clip_grad_norm_(self.parameters, method.clip_norm)
+        self._put(total)
         return loss
+
+    def _put(self, gradients: Sequence[Tensor]) -> None:
+        """Put a gradient where the optimizer looks for it, clipped."""
+        for parameter, value in zip(self.parameters, gradients, strict=True):
+            parameter.grad = value
+        if self.method.clip_norm is not None:
+            torch.nn.utils.clip_grad_norm_(self.parameters, self.method.clip_norm)
 
 
 def lean_step(optimizer: torch.optim.Optimizer) -> Callable[[], Any]:

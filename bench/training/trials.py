@@ -18,10 +18,12 @@ import torch
 from bench.tasks.problem import Split
 from bench.tasks.task import Task
 from bench.training.batches import BatchOrder
+from bench.training.compiled import CompiledGradients
 from bench.training.gradients import Gradients
+from bench.training.graphs import Graphs, Recording
 from bench.training.loop import Plan, Trial, train_stack, train_trial
 from bench.training.probe import Probe
-from bench.training.rehearsal import Rehearsal
+from bench.training.rehearsal import Rehearsal, short, why_not_replayed
 from bench.training.seeds import Start
 from bench.training.stack import Build, Layout, Stack, stacked_batches
 from bench.training.stepper import Stepper
@@ -80,6 +82,9 @@ class Trials:
         starts: Learning rate by learning rate, each with the same seeds.
         activation_bytes: What autograd keeps for one trial's backward pass; see `bench.measure.memory`.
         gradients: What was traced of the task's gradients; None to let autograd record every step.
+        compiled: Compiled gradients to train with; what is tried beforehand is not worth compiling for. None for
+            those of `gradients`.
+        graphs: What replays plain steps; None to take them kernel by kernel.
         probe: What else looks at each trial at evaluation points; None for nothing. It moves no trial and no choice.
     """
 
@@ -89,6 +94,8 @@ class Trials:
     starts: Sequence[Start]
     activation_bytes: int = 0
     gradients: Gradients | None = None
+    compiled: CompiledGradients | None = None
+    graphs: Graphs | None = None
     probe: Probe | None = None
 
     def train(
@@ -108,7 +115,7 @@ class Trials:
                 yield self._alone(block[0], pictured_seed, stop)
                 continue
             torch.manual_seed(block[0].noise)
-            stack = self.stack(block, choice.layout)
+            stack = self.stack(block, choice.layout, gradients=self.compiled, graphs=self.graphs)
             yield from train_stack(stack, self.plan, choice.together, pictured_seed, stop, self.probe)
 
     def choose(self, setting: str | int) -> Choice:
@@ -117,7 +124,7 @@ class Trials:
         Args:
             setting: "auto", "off", or at most how many trials to stack. "auto" is the fastest stack that changes no
                 bit (on a GPU, that rounds alike), or for tiny models the largest; a number stacks even where that is
-                slower or rounds otherwise.
+                slower or rounds otherwise. Compiled, trials of a stack always round otherwise.
         """
         reason = "training.stack=off" if setting == "off" else self._why_not(setting == "auto")
         if reason:
@@ -125,11 +132,14 @@ class Trials:
         if setting != "auto":
             fits, reason = self.fits([int(setting)], exact=False)
             return self._stacked(*fits.popitem(), exact=False) if fits else self._one_by_one(reason)
-        rehearsal = self._rehearsal(self.task.device.type == "cpu")
+        exact = self.task.device.type == "cpu"
+        if self.compiled and exact:
+            return self._rounded("compiled gradients round otherwise in a stack")
+        rehearsal = self._rehearsal(exact)
         apart, reason = self._fitting(rehearsal, LEAST_STACK, APART)
         if apart is None:
             return self._rounded(reason)
-        alone = _step_seconds(self.stepper(self.starts[0]))
+        alone = _step_seconds(self.stepper(self.starts[0], graphs=self.graphs))
         gains = {size: self._gain(size, apart, alone) for size in self.sizes()}
         reason = "no stack fits the memory"
         for size in sorted(gains, key=gains.__getitem__, reverse=True):
@@ -196,11 +206,22 @@ class Trials:
         return sum(parameter.numel() for parameter in self.task.initialise(0))
 
     def _why_not(self, auto: bool) -> str | None:
-        task, plan, method = self.task, self.plan, self.plan.method
+        task, plan = self.task, self.plan
         least = LEAST_STEPS_LARGE if self._numbers() > LARGE else LEAST_STEPS
         reasons = {
             "a single trial": len(self.starts) == 1,
             "a budget in seconds": plan.seconds is not None,
+            **self._hindrances(),
+            "examples are drawn afresh": task.stream is not None,
+            "sparse gradients": task.sparse,
+            f"fewer than {least} steps": auto and plan.steps is not None and plan.steps < least,
+        }
+        return next((reason for reason, holds in reasons.items() if holds), None)
+
+    def _hindrances(self) -> dict[str, bool]:
+        """Return what a step may do that neither stacks nor graphs do, and whether this one does."""
+        task, plan, method = self.task, self.plan, self.plan.method
+        return {
             "the optimizer calls for the loss itself": method.closure,
             "gradients are differentiated again": method.gradient_graph,
             "gradients are clipped": method.clip_norm is not None,
@@ -208,11 +229,32 @@ class Trials:
             "micro-batches": method.micro_batch is not None,
             "the batch size grows": method.phases is not None,
             "the task acts on parameters after each step": task.after_step is not None,
-            "examples are drawn afresh": task.stream is not None,
-            "sparse gradients": task.sparse,
-            f"fewer than {least} steps": auto and plan.steps is not None and plan.steps < least,
         }
-        return next((reason for reason, holds in reasons.items() if holds), None)
+
+    def why_not_replayed(self, recording: Recording, choice: Choice | None = None) -> str | None:
+        """Return why steps cannot be replayed; None where a rehearsal found that they can.
+
+        Args:
+            recording: What would record them.
+            choice: How trials are trained; None for one alone.
+        """
+        method = self.plan.method
+        reasons = {
+            **self._hindrances(),
+            "the learning rate moves": method.factor is not None,
+            "averages are kept": method.average is not None,
+        }
+        found = next((reason for reason, holds in reasons.items() if holds), None)
+        if found:
+            return found
+        data, gradients = short(self.task.train, self.plan.batch_size), self.compiled or self.gradients
+
+        def fresh(graphs: Graphs | None) -> Stepper | Stack:
+            if choice is None or choice.most == 1:
+                return self.stepper(self.starts[0], data, gradients, graphs)
+            return self.stack(max(choice.blocks, key=len), choice.layout, data, gradients, graphs)
+
+        return why_not_replayed(fresh(None), fresh(Graphs(recording)))
 
     def sizes(self) -> list[int]:
         """Return the sizes of stacks that are worth trying and fit the memory, largest first."""
@@ -243,26 +285,41 @@ class Trials:
         block = max(self.blocks(size), key=len)
         for layout in _merged(apart):
             try:
-                return alone / (_step_seconds(self.stack(block, layout)) / len(block))
+                return alone / (_step_seconds(self.stack(block, layout, graphs=self.graphs)) / len(block))
             except Exception:
                 continue
         return 0.0
 
-    def stack(self, block: Sequence[Start], layout: Layout, data: Split | None = None) -> Stack:
-        """Return fresh trials stacked; `data` replaces what they are trained on."""
+    def stack(
+        self,
+        block: Sequence[Start],
+        layout: Layout,
+        data: Split | None = None,
+        gradients: Gradients | None = None,
+        graphs: Graphs | None = None,
+    ) -> Stack:
+        """Return fresh trials stacked; `data` replaces what they are trained on, `gradients` those traced."""
         plan = self.plan
         batches = stacked_batches(self.task, block, plan.batch_size, plan.remainder, plan.reshuffle, data)
-        return Stack(self.task, self.build, block, batches, plan.method, layout, self.gradients)
+        return Stack(self.task, self.build, block, batches, plan.method, layout, gradients or self.gradients, graphs)
 
-    def stepper(self, start: Start, data: Split | None = None) -> Stepper:
-        """Return a fresh trial alone; `data` replaces what it is trained on."""
+    def stepper(
+        self,
+        start: Start,
+        data: Split | None = None,
+        gradients: Gradients | None = None,
+        graphs: Graphs | None = None,
+    ) -> Stepper:
+        """Return a fresh trial alone; `data` replaces what it is trained on, `gradients` those traced."""
         plan, parameters, data = self.plan, self.task.initialise(start.init), data or self.task.train
         order = BatchOrder(data.inputs, data.labels, plan.batch_size, plan.remainder, plan.reshuffle, start.order)
-        return Stepper(self.task, parameters, self.build(parameters, start.lr), order, plan.method, self.gradients)
+        optimizer, gradients = self.build(parameters, start.lr), gradients or self.gradients
+        return Stepper(self.task, parameters, optimizer, order, plan.method, gradients, graphs)
 
     def _alone(self, start: Start, pictured_seed: int | None, stop: Callable[[], bool]) -> Trial:
         plan = replace(self.plan, pictured=start.seed == pictured_seed)
-        return train_trial(self.task, self.build, plan, *start, stop, self.gradients, self.probe)
+        gradients = self.compiled or self.gradients
+        return train_trial(self.task, self.build, plan, *start, stop, gradients, self.graphs, self.probe)
 
 
 def _merged(apart: Layout) -> tuple[Layout, ...]:
@@ -283,8 +340,10 @@ def _parts(items: Sequence[Item], most: int) -> list[Sequence[Item]]:
 def _step_seconds(stepper: Stepper | Stack) -> float:
     """Return the seconds of a step, of all trials of a stack: the faster of the last two of windows that double."""
     cpu = stepper.task.device.type == "cpu"
-    # On a CPU the process's own time: what else runs there delays one contestant or the other.
-    clock = time.process_time if cpu else time.perf_counter
+    trials = len(stepper.starts) if isinstance(stepper, Stack) else 1
+    # On a CPU the process's own time: what else runs there delays one contestant or the other. Elsewhere the training
+    # clock, which recording a graph is not on.
+    clock = time.process_time if cpu else lambda: stepper.seconds * trials
     stepper.run(1, lambda: False)
     taken: list[float] = []
     steps = 1

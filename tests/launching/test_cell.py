@@ -9,9 +9,10 @@ import torch
 from bench.launching import cell as cell_module
 from bench.launching.cell import audit_cell, run_cell, trial_plan
 from bench.results.curves import COLUMNS
-from bench.results.record import AuditCheck
+from bench.results.record import AuditCheck, Engine, Stacking
 from bench.training import trials as trials_module
 from tests.small import small_cell
+from tests.training.recordings import Tape
 
 
 def test_a_complete_cell_holds_everything() -> None:
@@ -237,6 +238,61 @@ def test_the_plan_follows_the_configuration() -> None:
     plan = trial_plan(small_cell("batch_size=100", "training.remainder=drop", "budget.seconds=1.5"))
     assert (plan.batch_size, plan.per_epoch, plan.steps, plan.seconds) == (100, 40, 40, 1.5)
     assert plan.remainder == "drop"
+
+
+@pytest.mark.slow
+def test_a_compiled_cell_repeats_and_is_the_eager_one_to_rounding() -> None:
+    cell = small_cell("training.compile=on", "measure.memory=false")
+    record, again = run_cell(cell).record, run_cell(cell).record
+    assert (record.status, again.status) == ("complete", "complete"), record.reason
+    assert record.digest == again.digest
+    assert record.engine is not None
+    assert (record.engine.compiled, record.engine.reason) == (True, None)
+    assert record.engine == again.engine
+    assert record.engine.compile_seconds > sum(trial.train_seconds for trial in record.trials)
+    eager = run_cell(small_cell("measure.memory=false")).record
+    assert eager.cell != record.cell
+    assert eager.engine == Engine(False, False, 0.0, 0.0, None)
+    for one, other in zip(record.trials, eager.trials, strict=True):
+        assert one.final["test_loss"] == pytest.approx(other.final["test_loss"], rel=1e-4)
+
+
+@pytest.mark.slow
+def test_a_compiled_cell_of_a_tiny_model_is_stacked() -> None:
+    """By a rule, not by timing: the digest repeats."""
+    given = ("task=regression/linear", "seeds=2", "batch_size=4", "budget.epochs=null", "budget.steps=100")
+    cell = small_cell("training.compile=on", "measure.speed=false", *given)
+    record = run_cell(cell).record
+    assert record.stacking == Stacking("native", 4, False, None), record.reason
+    assert record.engine is not None
+    assert record.engine.compiled
+    alone = run_cell(small_cell("training.compile=on", "measure.speed=false", "training.stack=off", *given)).record
+    for one, other in zip(record.trials, alone.trials, strict=True):
+        assert one.final["test_loss"] == pytest.approx(other.final["test_loss"], rel=1e-4)
+
+
+@pytest.mark.parametrize("stack", ["off", "4"])
+def test_a_cell_whose_steps_are_replayed(stack: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a tape of operations in place of a CUDA graph: the bits are those of eager steps."""
+    given = ("optimizer=momentum", "seeds=2", f"training.stack={stack}", "measure.memory=false")
+    eager = run_cell(small_cell(*given)).record
+    assert eager.engine == Engine(False, False, 0.0, 0.0, None)
+    monkeypatch.setattr(cell_module, "recording_of", lambda device: Tape())
+    record = run_cell(small_cell(*given)).record
+    assert record.status == "complete", record.traceback
+    assert record.stacking == eager.stacking
+    assert (record.cell, record.digest) == (eager.cell, eager.digest)
+    assert record.engine is not None
+    assert (record.engine.cuda_graph, record.engine.reason) == (True, None)
+    assert record.engine.capture_seconds > 0
+    off = run_cell(small_cell(*given, "training.cuda_graph=off")).record
+    assert off.engine == Engine(False, False, 0.0, 0.0, None)
+    # Which counts its steps on the host.
+    adam = run_cell(small_cell("optimizer=adam")).record
+    assert adam.status == "complete", adam.traceback
+    assert adam.engine is not None
+    assert (adam.engine.cuda_graph, adam.engine.capture_seconds) == (False, 0.0)
+    assert (adam.engine.reason or "").startswith("training.cuda_graph: a step cannot be recorded: RuntimeError")
 
 
 @pytest.mark.cuda

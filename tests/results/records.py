@@ -15,6 +15,7 @@ from bench.results.record import (
     AuditCheck,
     Axes,
     CellStatus,
+    Engine,
     Interval,
     Measured,
     Memory,
@@ -94,6 +95,7 @@ def record(cell: str = CELL, axes: dict[str, Any] | None = None, **changes: Any)
         "seconds": {"data": 0.5, "training": 1.5},
         "stacking": Stacking("native", 21, True, None),
         "measures": [Measured("lambda_max", "train", 1000, 12, 0.75, None)],
+        "engine": Engine(True, True, 2.5, 0.25, "a reason"),
     }
     return Record(**(values | changes))
 

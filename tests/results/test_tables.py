@@ -36,6 +36,7 @@ def test_columns_are_the_documented_ones_in_their_order() -> None:
         *("first_step_ms", "drift", "stacking", "stacked_trials"),
         *("peak_process_mib", "base_process_mib", "energy_mj_per_step", "energy_mj_per_example"),
         *("knobs", "method"),
+        *("compiled", "cuda_graph", "compile_seconds", "capture_seconds", "engine_reason"),
     ]
     assert list(TRIAL_COLUMNS) == [
         *(*keys, "lr", "seed", "status", "steps", "epochs", "examples", "train_seconds"),
@@ -103,11 +104,16 @@ def test_a_cell_as_a_row() -> None:
         "energy_mj_per_example": 300.0,
         "knobs": "label_noise=0.4",
         "method": "clip_norm=1.0",
+        "compiled": True,
+        "compile_seconds": 2.5,
+        "engine_reason": "a reason",
+        "cuda_graph": True,
+        "capture_seconds": 0.25,
     }
 
 
 def test_records_of_earlier_versions_leave_the_later_columns_empty() -> None:
-    whole = record(stacking=None, axes={"knobs": "", "method": ""})
+    whole = record(stacking=None, engine=None, axes={"knobs": "", "method": ""})
     assert whole.speed is not None
     assert whole.memory is not None
     parts = dict.fromkeys(("first_step_ms", "data_ms", "forward_ms", "backward_ms", "control_ms", "drift"))
@@ -118,8 +124,9 @@ def test_records_of_earlier_versions_leave_the_later_columns_empty() -> None:
         memory=dataclasses.replace(whole.memory, peak_process_mib=None, base_process_mib=None),
     )
     (row,) = tables([(earlier, curves())]).cells.to_dict("records")
-    assert CELL_COLUMNS[-26] == "data_ms"
-    assert [row[name] for name in CELL_COLUMNS[-26:]] == [None] * 24 + [""] * 2
+    later = CELL_COLUMNS[CELL_COLUMNS.index("data_ms") :]
+    assert len(later) == 31
+    assert {name: row[name] for name in later} == dict.fromkeys(later) | {"knobs": "", "method": ""}
 
 
 def test_a_trial_as_a_row() -> None:
@@ -170,12 +177,14 @@ def test_a_cell_that_got_nowhere_is_a_row_all_the_same() -> None:
         config={},
         environment={},
         stacking=None,
+        engine=None,
     )
     made = tables([(nothing, curves().iloc[:0])])
     (row,) = made.cells.to_dict("records")
     assert {key: row[key] for key in KEYS} == KEYS
     assert (row["status"], row["reason"]) == ("unavailable", "no CUDA device")
-    assert all(row[name] is None for name in CELL_COLUMNS[9:-2] if name not in ("full_batch", "reason"))
+    told = ("full_batch", "reason", "knobs", "method")
+    assert all(row[name] is None for name in CELL_COLUMNS[9:] if name not in told)
     assert (len(made.trials), len(made.curves)) == (0, 0)
     assert list(made.trials.columns) == list(TRIAL_COLUMNS)
     assert list(made.curves.columns) == list(CURVE_COLUMNS)
