@@ -1,0 +1,178 @@
+"""What a sweep says of a claim, place by place: estimates that wait for their confidence, and the verdicts on them."""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+import pandas as pd
+
+from bench.analysis.results import Results
+from bench.analysis.statistics.estimates import Estimator
+from bench.analysis.statistics.multiplicity import adjusted
+from bench.analysis.statistics.verdicts import verdict
+from bench.analysis.study import CONDITION
+from bench.claims.claim import Claim
+
+#: Where a verdict stands in a claim's matrix.
+PLACE = [*CONDITION, "budget", "rule", "measure"]
+#: Columns of the table of verdicts.
+COLUMNS = (
+    "claim",
+    *PLACE,
+    "primary",
+    "estimate",
+    "lo",
+    "hi",
+    "lo_adjusted",
+    "hi_adjusted",
+    "p",
+    "p_adjusted",
+    "n",
+    "null",
+    "margin",
+    "unit",
+    "direction",
+    "verdict",
+    "n_needed",
+    "source",
+    "note",
+)
+
+
+@dataclass(frozen=True)
+class Data:
+    """What claims are judged on.
+
+    Attributes:
+        results: The analysis of the sweep.
+        measures: Rows of the exported curves whose split is "measure": columns `CONDITION`, `cell`, `batch_size`,
+            `lr`, `seed`, `step`, `epoch`, `examples`, `metric`, `value`.
+    """
+
+    results: Results
+    measures: pd.DataFrame
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """One place of a claim's matrix.
+
+    Attributes:
+        condition: Values of `CONDITION`; "–" for what the statistic is taken across.
+        estimator: The statistic with its interval, waiting for the confidence.
+        budget: The budget held equal; empty where none is.
+        rule: The learning-rate rule; empty where none is.
+        measure: Which of several statistics of the claim; empty where it has one.
+        source: The table under tables/ that the statistic was taken from.
+        note: What a reader has to know of this place, such as trials left out; empty for nothing.
+        margin: The effect that matters, where it is not the claim's own; None for the claim's.
+        unit: Of the statistic, likewise.
+    """
+
+    condition: dict[str, str]
+    estimator: Estimator
+    budget: str = ""
+    rule: str = ""
+    measure: str = ""
+    source: str = ""
+    note: str = ""
+    margin: float | None = None
+    unit: str | None = None
+
+    @property
+    def place(self) -> tuple[str, ...]:
+        """Where it stands, as `PLACE`."""
+        return (*(self.condition[name] for name in CONDITION), self.budget, self.rule, self.measure)
+
+
+#: Takes the data and the claim; returns the evidence, none where the sweep has not what it takes.
+Judge = Callable[[Data, Claim], Iterable[Evidence]]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Claims with their verdicts.
+
+    Attributes:
+        claims: In order.
+        verdicts: Columns `COLUMNS`, one row per place, in the order of the claims.
+        missing: Claims that the sweep has no data for.
+    """
+
+    claims: tuple[Claim, ...]
+    verdicts: pd.DataFrame
+    missing: tuple[Claim, ...] = field(default=())
+
+    def of(self, claim: Claim) -> pd.DataFrame:
+        """Return the verdicts on a claim."""
+        return self.verdicts[self.verdicts["claim"] == claim.name]
+
+
+def judged(data: Data, claims: Sequence[Claim], judges: dict[str, Judge]) -> Judged:
+    """Judge claims on a sweep.
+
+    Intervals are adjusted by Holm's procedure in families that were declared with the claims: the primary places of all
+    claims are one, what stands for an answer; the other places of each claim are another.
+
+    Args:
+        data: The sweep.
+        claims: Which claims.
+        judges: By name of a claim, how it is judged.
+    """
+    found = {claim.name: list(judges[claim.name](data, claim)) for claim in claims}
+    families: dict[str, list[tuple[Claim, Evidence]]] = {}
+    for claim in claims:
+        for evidence in found[claim.name]:
+            family = "primary" if _is_primary(claim, evidence) else claim.name
+            families.setdefault(family, []).append((claim, evidence))
+    rows = [row for family, members in families.items() for row in _rows(members, family == "primary")]
+    table = pd.DataFrame(rows, columns=list(COLUMNS))
+    order = {claim.name: number for number, claim in enumerate(claims)}
+    table["order_"] = table["claim"].map(order)
+    table = table.sort_values(["order_", *PLACE], kind="stable", ignore_index=True).drop(columns="order_")
+    missing = tuple(claim for claim in claims if not found[claim.name])
+    return Judged(tuple(claims), table, missing)
+
+
+def _is_primary(claim: Claim, evidence: Evidence) -> bool:
+    return all(getattr(evidence, name) == value for name, value in claim.primary.items())
+
+
+def _rows(members: Sequence[tuple[Claim, Evidence]], primary: bool) -> list[dict[str, object]]:
+    names = [f"{claim.name} {' '.join(evidence.place)}" for claim, evidence in members]
+    if len(set(names)) < len(names):
+        twice = next(name for number, name in enumerate(names) if name in names[:number])
+        raise ValueError(f"two statistics for one place: {twice}")
+    together = adjusted(
+        {name: evidence.estimator for name, (_, evidence) in zip(names, members, strict=True)},
+        {name: claim.held_against for name, (claim, _) in zip(names, members, strict=True)},
+    )
+    rows: list[dict[str, object]] = []
+    for name, (claim, evidence) in zip(names, members, strict=True):
+        found = together[name]
+        margin = claim.margin_of(evidence.condition["task"]) if evidence.margin is None else evidence.margin
+        said = verdict(found.holm, margin, claim.direction, claim.held_against)
+        rows.append(
+            {
+                "claim": claim.name,
+                **dict(zip(PLACE, evidence.place, strict=True)),
+                "primary": primary,
+                "estimate": found.alone.estimate,
+                "lo": found.alone.lo,
+                "hi": found.alone.hi,
+                "lo_adjusted": found.holm.lo,
+                "hi_adjusted": found.holm.hi,
+                "p": found.p,
+                "p_adjusted": found.p_adjusted,
+                "n": found.alone.n,
+                "null": claim.held_against,
+                "margin": margin,
+                "unit": evidence.unit or claim.unit,
+                "direction": claim.direction,
+                "verdict": said.word,
+                "n_needed": said.n_needed if math.isfinite(said.n_needed) else math.nan,
+                "source": evidence.source,
+                "note": evidence.note,
+            }
+        )
+    return rows
