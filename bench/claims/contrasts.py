@@ -46,12 +46,13 @@ def better_by(*pairs: tuple[pd.DataFrame, pd.DataFrame]) -> Contrast | None:
     if any(frame.empty for frame in tables):
         return None
     facts = tables[0].iloc[0]
-    by_loss = facts["measure"] == "loss"
+    by_loss = bool(facts["measure"] == "loss")
     columns = [pd.Series(values(frame, "test").to_numpy(), index=frame["seed"]) for frame in tables]
     lost = [pd.Series(frame["diverged"].to_numpy(dtype=bool), index=frame["seed"]) for frame in tables]
     shared = pd.concat(columns, axis=1, join="inner")
-    usable = np.isfinite(shared).all(axis=1) & ~pd.concat(lost, axis=1, join="inner").any(axis=1)
-    table = shared[usable].to_numpy(dtype=float)
+    table = shared.to_numpy(dtype=float)
+    diverged = pd.concat(lost, axis=1, join="inner").loc[shared.index].to_numpy(dtype=bool)
+    table = table[np.isfinite(table).all(axis=1) & ~diverged.any(axis=1)]
     if not len(table) or (by_loss and table.min() <= 0):
         return None
     results = np.log(table) if by_loss else table

@@ -52,7 +52,7 @@ def large_batches_generalise_worse(data: Data, claim: Claim) -> Iterator[Evidenc
 
 
 def large_batches_stop_in_worse_optima(data: Data, claim: Claim) -> Iterator[Evidence]:
-    """C6: training loss at the largest batch minus that at the smallest, within seeds, as a share of the untrained loss.
+    """C6: training loss at the largest batch minus that at the smallest, within seeds, in units of the untrained loss.
 
     A share and no ratio of losses: of two losses near zero neither is a worse optimum, however many times the other.
     Where barriers were measured, also by how much the one between seeds of the largest batch size is higher than that
@@ -88,7 +88,7 @@ def _barriers(data: Data) -> pd.DataFrame:
 def _larger_at_the_largest(
     claim: Claim, key: tuple[object, ...], group: pd.DataFrame, measure: str, source: str
 ) -> Iterator[Evidence]:
-    """Yield the difference of a value between the largest and the smallest batch size; nothing without a finite pair."""
+    """Yield the difference of a value between the largest and the smallest batch size; nothing without a pair."""
     condition = dict(zip(CONDITION, map(str, key[: len(CONDITION)]), strict=True))
     sizes = group["batch_size"].unique()
     if not claim.speaks_of(condition["task"]) or len(sizes) < 2:

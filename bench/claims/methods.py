@@ -136,8 +136,8 @@ def growth_is_decay(data: Data, claim: Claim) -> Iterator[Evidence]:
 
     Pairs a growing batch with a step schedule of the same milestones whose factor is the inverse, so that the noise
     scale ηN/B is the same throughout, at the same first batch size. At the learning rate that is best for the decay in
-    both ("same rate", under no rule: the claim), and at each one's own ("own rates"). The largest batch of a growth is the training
-    split: where it would have grown further, the two noise scales part, which the tables do not tell.
+    both ("same rate", under no rule: the claim), and at each one's own ("own rates"). The largest batch of a growth is
+    the training split: where it would have grown further, the two noise scales part, which the tables do not tell.
 
     Source: Smith et al., arXiv 1711.00489.
     """

@@ -14,7 +14,7 @@ from bench.analysis.learning_rates import best_learning_rates, octaves_per_seed
 from bench.analysis.measures import ACCURACY_MARGIN_SMALL, LOSS_MARGIN, direction, values
 from bench.analysis.statistics.differences import paired_difference
 from bench.analysis.statistics.estimates import Estimate
-from bench.analysis.study import CONDITION, Study
+from bench.analysis.study import CONDITION, Study, records
 from bench.claims.claim import Claim
 from bench.claims.evidence import Data, Evidence
 
@@ -171,10 +171,11 @@ def optimal_batch_size(data: Data, claim: Claim) -> Iterator[Evidence]:
 
 def _by_training_examples(data: Data, claim: Claim, tables: Sequence[Scores]) -> Iterator[Evidence]:
     """Yield the slope on the number of training examples, of conditions that differ in the knob `subset` alone."""
-    facts = data.results.study.cells.drop_duplicates(CONDITION).set_index(CONDITION)
+    cells = data.results.study.cells.drop_duplicates(CONDITION)
+    facts = {tuple(str(row[name]) for name in CONDITION): row for row in records(cells)}
     groups: dict[tuple[str, ...], list[tuple[float, Scores]]] = {}
     for scores in tables:
-        row = facts.loc[tuple(scores.condition[name] for name in CONDITION)]
+        row = facts[tuple(scores.condition[name] for name in CONDITION)]
         knobs = row.get("knobs")
         told = knobs if isinstance(knobs, str) else ""
         others = " ".join(word for word in told.split() if not word.startswith("subset="))
@@ -185,22 +186,20 @@ def _by_training_examples(data: Data, claim: Claim, tables: Sequence[Scores]) ->
     for key, members in groups.items():
         condition = dict(zip(CONDITION, key[: len(CONDITION)], strict=True))
         members.sort(key=lambda member: member[0])
-        examples = np.array([count for count, _ in members])
-        if not claim.speaks_of(condition["task"]) or np.unique(examples).size < max(len(members), 2):
+        splits = np.array([count for count, _ in members])
+        if not claim.speaks_of(condition["task"]) or np.unique(splits).size < max(len(members), 2):
             continue
         first = members[0][1]
-        shared = [
-            set.intersection(*(set(getattr(one, axis)) for _, one in members)) for axis in ("batch_sizes", "rates")
-        ]
-        sizes, rates = (np.array(sorted(values_)) for values_ in shared)
+        sizes = np.array(sorted(set.intersection(*(set(one.batch_sizes) for _, one in members))))
+        rates = np.array(sorted(set.intersection(*(set(one.rates) for _, one in members))))
         seeds = sorted(set.intersection(*(set(one.seeds) for _, one in members)))
         if sizes.size < 3 or not rates.size or not seeds:
             continue
         stacked = np.stack([_restricted(one, seeds, sizes, rates) for _, one in members], axis=1)
-        lost = [sum(best_learning_rates(examples, sizes, stacked[..., place]).edge) for place in range(rates.size)]
+        lost = [sum(best_learning_rates(splits, sizes, stacked[..., place]).edge) for place in range(rates.size)]
         height = np.nanmean(np.where(np.isnan(stacked), np.nanmin(stacked, initial=0.0), stacked), axis=(0, 1, 2))
         chosen = min(range(rates.size), key=lambda place: (lost[place], -height[place]))
-        axes = examples, sizes, stacked[..., chosen]
+        axes = splits, sizes, stacked[..., chosen]
         place = Scores(condition, first.budget, first.measure, sizes, rates, tuple(seeds), stacked[..., chosen])
         if evidence := _slope_evidence(place, axes, f"training splits at rate {rates[chosen]:g}", "training examples"):
             yield evidence
@@ -208,5 +207,5 @@ def _by_training_examples(data: Data, claim: Claim, tables: Sequence[Scores]) ->
 
 def _restricted(scores: Scores, seeds: Sequence[int], sizes: Array, rates: Array) -> Array:
     """Return the scores of some seeds, batch sizes and rates."""
-    rows = [scores.seeds.index(seed) for seed in seeds]
-    return scores.table[np.ix_(rows, np.searchsorted(scores.batch_sizes, sizes), np.searchsorted(scores.rates, rates))]
+    rows = scores.table[[scores.seeds.index(seed) for seed in seeds]]
+    return rows[:, np.searchsorted(scores.batch_sizes, sizes)][:, :, np.searchsorted(scores.rates, rates)]
