@@ -26,7 +26,7 @@ LEAST_WINDOWS = 6
 
 
 def bigger_batches_need_more_memory(data: Data, claim: Claim) -> Iterator[Evidence]:
-    """C16: memory that a line a + b·B adds from the smallest to the largest batch size, as a share of it at the smallest.
+    """C16: memory that a line a + b·B adds from the smallest to the largest batch size, over what it is at the first.
 
     Measured at peak (allocated on a CUDA device; else resident, of a process of its own where there was one), and
     counted (parameters, gradients, optimizer state, activations). The interval is that of the line over batch sizes,
