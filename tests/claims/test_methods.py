@@ -2,8 +2,9 @@
 
 import pytest
 
+from bench.claims.contrasts import better_by
 from bench.claims.methods import arms
-from tests.claims.tables import NOISE, Arm, data, missing, primary, verdicts
+from tests.claims.tables import NOISE, Arm, Parts, data, exported, missing, primary, verdicts
 
 GROWTH = "batch_schedule=growth milestones=[0.5,0.75] factor=10"
 DECAY = "schedule=step milestones=[0.5,0.75]"
@@ -99,13 +100,9 @@ def test_without_a_full_batch_nothing_is_said_of_it() -> None:
 
 
 def test_diverged_seeds_are_left_out_and_counted() -> None:
-    from bench.analysis.results import analyse
-    from bench.claims.contrasts import better_by
-    from tests.claims.tables import exported
-
     cells, trials, curves = exported(unequal(0.04, 0.0))
     trials.loc[(trials["seed"] == 2) & (trials["batch_size"] == 256), "status"] = "diverged"
-    outcomes = analyse(cells, trials, curves).seed_outcomes
+    outcomes = Parts(cells, trials, curves).seed_outcomes
     ends = outcomes[(outcomes["budget"] == "end") & (outcomes["rule"] == "fixed")]
     contrast = better_by((ends[ends["batch_size"] == 16], ends[ends["batch_size"] == 256]))
     assert contrast is not None

@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 
-from bench.analysis.results import analyse
 from bench.claims.steps import ways_to_target
-from tests.claims.tables import Arm, exported, missing, primary, verdicts
+from tests.claims.tables import Arm, data, missing, primary, verdicts
 
 #: Seeds differ by a few percent, the batch sizes of a seed not alike.
 JITTER = np.array([[1.00, 1.02, 0.99, 1.01], [0.98, 1.01, 1.02, 0.99], [1.02, 0.99, 1.0, 1.0]] * 2)
@@ -83,7 +82,7 @@ def test_regimes_are_told_apart_and_censored_batch_sizes_named() -> None:
 
 def test_rules_scale_the_reference_rate_and_leave_the_grid() -> None:
     """At the best rate of batch 16, .5: fixed stays there, linear wants 1, 2 and 4 beyond the grid's end, 1."""
-    ways = ways_to_target(analyse(*exported(way(lambda size: 16_000 / size))))
+    ways = ways_to_target(data(way(lambda size: 16_000 / size)).results)
     rates = ways[ways["measure"] == "steps"].groupby(["rule", "batch_size"])["lr"].first()
     assert rates["fixed"].tolist() == [0.5] * 4
     assert rates["linear"].to_dict() == {16: 0.5, 32: 1.0}
