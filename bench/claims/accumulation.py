@@ -26,8 +26,8 @@ _WORD = "micro_batch="
 def accumulation_is_the_big_batch(data: Data, claim: Claim) -> Iterator[Evidence]:
     """C24: a batch in passes of `training.micro_batch` examples against the same batch at once.
 
-    Measure "training loss": for each seed, the largest |difference| at the end over batch sizes and rates, as a share of
-    the loss at once. Measure "time": log of the time per example in passes over that at once, mean over batch sizes,
+    Measure "training loss": for each seed, the largest |difference| at the end over batch sizes and rates, as a share
+    of the loss at once. Measure "time": log of the time per example in passes over that at once, mean over batch sizes,
     by the intervals of both. Measure "activations": the same of the bytes that are kept for the backward pass, which
     are counted and have no error. Batches of one pass are left out, and pairs of which a trial diverged.
 
@@ -36,9 +36,7 @@ def accumulation_is_the_big_batch(data: Data, claim: Claim) -> Iterator[Evidence
     ends = _accumulated(last_evaluations(data))
     plain = last_evaluations(data)
     key = [name for name in TRIAL if name != "optimizer"]
-    pairs = ends.merge(
-        plain, left_on=["plain_optimizer", *key], right_on=["optimizer", *key], suffixes=("", "_plain")
-    )
+    pairs = ends.merge(plain, left_on=["plain_optimizer", *key], right_on=["optimizer", *key], suffixes=("", "_plain"))
     pairs["apart"] = (pairs["train_loss"] / pairs["train_loss_plain"] - 1).abs()
     for condition, _, group in groups(pairs, claim):
         usable = group[np.isfinite(group["apart"])]

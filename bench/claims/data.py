@@ -23,7 +23,7 @@ def claim_data(exported: Tables, results: Results) -> Data:
         curves["split"] == "measure", ["cell", "lr", "seed", "step", "epoch", "examples", "metric", "value"]
     ]
     placed = measures.merge(results.study.cells[["cell", *CONDITION, "batch_size"]], on="cell")
-    numbers = {name: float for name in ("lr", "step", "epoch", "examples", "value")}
+    numbers = dict.fromkeys(("lr", "step", "epoch", "examples", "value"), float)
     placed = placed.astype({**numbers, "seed": int})[_COLUMNS]
     order = ["cell", "lr", "seed", "metric", "step"]
     return Data(results, placed.sort_values(order, kind="stable", ignore_index=True))

@@ -30,8 +30,9 @@ def of_metric(data: Data, *metrics: str) -> pd.DataFrame:
     """Return the rows of measures with these names; those that are not finite numbers are left out."""
     if data.measures.empty:
         return pd.DataFrame(columns=[*TRIAL, "cell", "step", "metric", "value"])
-    rows = data.measures[data.measures["metric"].isin(metrics)]
-    return rows[np.isfinite(rows["value"])]
+    wanted = data.measures["metric"].isin(metrics) & np.isfinite(data.measures["value"])
+    rows: pd.DataFrame = data.measures[wanted]
+    return rows
 
 
 def at_end(rows: pd.DataFrame) -> pd.DataFrame:

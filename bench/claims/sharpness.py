@@ -65,10 +65,10 @@ def large_batches_find_sharp_minima(data: Data, claim: Claim) -> Iterator[Eviden
 def sharpness_explains_the_gap(data: Data, claim: Claim) -> Iterator[Evidence]:
     """C8: rank correlation of sharpness and generalisation gap over batch sizes and seeds, inside learning rates.
 
-    The gap is training minus test accuracy at the end (test minus training loss where the task is judged by loss). Rates
-    with fewer than six complete trials are left out. Where parameters were also rescaled
-    (`measure.rescaling`), a second statistic is the control "…, every second seed rescaled": the same functions with
-    the same gap, of which half have other parameters; what explains the gap has to survive that.
+    The gap is training minus test accuracy at the end (test minus training loss where the task is judged by loss).
+    Rates with fewer than six complete trials are left out. Where parameters were also rescaled (`measure.rescaling`), a
+    second statistic is the control "…, every second seed rescaled": the same functions with the same gap, of which half
+    have other parameters; what explains the gap has to survive that.
 
     Source: arXiv 1609.04836; 1703.04933, section 4, for the rescaling; 1912.02178 for correlation inside strata.
     """
@@ -103,11 +103,12 @@ def _gaps(data: Data) -> pd.DataFrame:
     """Return the generalisation gap at the end of complete trials: columns `TRIAL`, `gap`."""
     table = last_evaluations(data)
     gap = direction(table) * (values(table, "train") - values(table, "test"))
-    return table.assign(gap=gap).loc[np.isfinite(gap), [*TRIAL, "gap"]]
+    found: pd.DataFrame = table.assign(gap=gap).loc[np.isfinite(gap), [*TRIAL, "gap"]]
+    return found
 
 
 def _strata(table: pd.DataFrame) -> list[tuple[Array, Array]]:
-    """Return sharpness and gap at each learning rate of which there are enough trials, and where neither is constant."""
+    """Return sharpness and gap at each learning rate that has enough trials, and where neither is constant."""
     return [
         (rows["value"].to_numpy(dtype=float), rows["gap"].to_numpy(dtype=float))
         for _, rows in table.groupby("lr", sort=True)
@@ -115,9 +116,7 @@ def _strata(table: pd.DataFrame) -> list[tuple[Array, Array]]:
     ]
 
 
-def _correlation(
-    condition: dict[str, str], strata: list[tuple[Array, Array]], measure: str, note: str
-) -> Evidence:
+def _correlation(condition: dict[str, str], strata: list[tuple[Array, Array]], measure: str, note: str) -> Evidence:
     return Evidence(
         condition,
         partial(stratified_spearman, strata),
