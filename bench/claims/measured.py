@@ -29,7 +29,9 @@ def groups(
 def of_metric(data: Data, *metrics: str) -> pd.DataFrame:
     """Return the rows of measures with these names; those that are not finite numbers are left out."""
     if data.measures.empty:
-        return pd.DataFrame(columns=[*TRIAL, "cell", "step", "metric", "value"])
+        kinds = {"batch_size": int, "lr": float, "seed": int, "step": float, "value": float}
+        names = ["cell", *TRIAL, "step", "metric", "value"]
+        return pd.DataFrame({name: pd.Series(dtype=kinds.get(name, object)) for name in names})
     wanted = data.measures["metric"].isin(metrics) & np.isfinite(data.measures["value"])
     rows: pd.DataFrame = data.measures[wanted]
     return rows
