@@ -56,7 +56,9 @@ def planted(
     for size in batch_sizes:
         key = base | {"cell": f"{'-'.join(map(str, base.values()))}-{size}", "batch_size": size}
         full = size == TRAIN_EXAMPLES
-        cells.append(key | {"status": "complete", "full_batch": full, "target_metric": "val_accuracy"} | dict(cell(size)))
+        cells.append(
+            key | {"status": "complete", "full_batch": full, "target_metric": "val_accuracy"} | dict(cell(size))
+        )
         for lr in lrs:
             for seed in range(seeds):
                 told = {"lr": lr, "seed": seed, "status": "complete", "full_batch": full} | dict(trial(size, lr, seed))
