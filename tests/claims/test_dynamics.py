@@ -1,6 +1,7 @@
 """C22 and C23 on planted measures."""
 
 import math
+from collections.abc import Callable
 
 import pytest
 
@@ -34,7 +35,7 @@ def test_the_edge_is_that_of_plain_full_batch_descent() -> None:
 
 
 @pytest.mark.parametrize(("growth", "word"), [(math.log, "supported"), (math.sqrt, "refuted")])
-def test_distance(growth, word: str) -> None:  # type: ignore[no-untyped-def]
+def test_distance(growth: Callable[[float], float], word: str) -> None:
     def law(size: int, lr: float, seed: int, step: int) -> dict[str, float]:
         distance = 1 + growth(step) + 0.01 * jitter(seed, step) if step else 0.0
         return accuracies(0.9) | {"measure_distance": distance}
