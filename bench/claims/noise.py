@@ -163,8 +163,9 @@ def batch_name(data: Data, condition: dict[str, str], batch_size: int) -> str:
 
 def _log2_growth(steps: Array, values: Array, confidence: float = CONFIDENCE) -> Estimate:
     found = late_over_early(steps, values, confidence=confidence)
-    logs = [math.log2(value) if value > 0 else math.nan for value in (found.estimate, found.lo, found.hi)]
-    return replace(found, estimate=logs[0], lo=logs[1], hi=logs[2])
+    with np.errstate(divide="ignore"):
+        estimate, lo, hi = np.log2([found.estimate, found.lo, found.hi]).tolist()
+    return replace(found, estimate=estimate, lo=lo, hi=hi)
 
 
 def small_batches_are_unstable(data: Data, claim: Claim) -> Iterator[Evidence]:

@@ -58,6 +58,13 @@ def test_growth_of_the_noise_scale(growth: float, word: str) -> None:
     assert set(verdicts("C4", data)["measure"]) == {"reference batch size", "batch size 64", "batch size 256"}
 
 
+def test_two_seeds_that_differ_widely_show_nothing() -> None:
+    def law(size: int, lr: float, seed: int, step: int) -> dict[str, float]:
+        return accuracies(step / 100) | {"measure_noise_scale": 50 * (1e6**seed if step > 32 else 1.0)}
+
+    assert primary("C4", data_of(planted(law, seeds=2)))["verdict"] == "inconclusive"
+
+
 @pytest.mark.parametrize(("slope", "word"), [(-1.0, "supported"), (0.0, "equivalent"), (1.0, "refuted")])
 def test_variance_of_the_loss(slope: float, word: str) -> None:
     def law(size: int, lr: float, seed: int, step: int) -> dict[str, float]:
