@@ -28,8 +28,9 @@ def accumulation_is_the_big_batch(data: Data, claim: Claim) -> Iterator[Evidence
 
     Measure "training loss": for each seed, the largest |difference| at the end over batch sizes and rates, as a share
     of the loss at once. Measure "time": log of the time per example in passes over that at once, mean over batch sizes,
-    by the intervals of both. Measure "activations": the same of the bytes that are kept for the backward pass, which
-    are counted and have no error. Drift of the machine between two cells is in neither interval. Batches of one pass are left out, and pairs of which a trial diverged.
+    by the intervals of both; drift of the machine from one cell to the other is in neither. Measure "activations": the
+    same of the bytes that are kept for the backward pass, which are counted and have no error. Batches of one pass are
+    left out, and pairs of which a trial diverged.
 
     Source: folk; arithmetic: the mean of a batch is the mean of the means of its equal parts.
     """
