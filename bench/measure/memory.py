@@ -95,9 +95,11 @@ def activation_bytes(stepper: Stepper) -> int:
     """Return the bytes autograd keeps for the backward pass of one step at the stepper's batch size.
 
     Counted exactly through `torch.autograd.graph.saved_tensors_hooks`: the storages saved, each once, without those
-    of the parameters. The batch itself is counted where it is saved.
+    of the parameters. The batch itself is counted where it is saved. Of a step in passes it is what one pass keeps, as
+    each is freed before the next.
     """
-    return activation_bytes_of(stepper.task, stepper.weights, stepper.batches.batch_size)
+    size = stepper.batches.batch_size
+    return activation_bytes_of(stepper.task, stepper.weights, min(size, stepper.method.micro_batch or size))
 
 
 def activation_bytes_of(task: Task, weights: Sequence[Tensor], size: int) -> int:

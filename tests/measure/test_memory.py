@@ -12,7 +12,7 @@ from bench.tasks.problem import Problem
 from bench.tasks.registry import task_spec
 from bench.tasks.task import Task, build_task, load_task
 from bench.training.batches import BatchOrder
-from bench.training.stepper import Stepper
+from bench.training.stepper import Method, Stepper
 from tests.cases import builder
 
 F32, INT64 = 4, 8
@@ -48,6 +48,14 @@ def test_activation_bytes_of_the_full_batch_and_in_float64(
     assert activation_bytes(stepper_of(tasks["logreg"], 4000)) == 4000 * PER_EXAMPLE["logreg"] + F32
     wide = build_task("wide", problems["logreg"], torch.device("cpu"), "float64", None, 0)
     assert activation_bytes(stepper_of(wide, 10)) == 10 * (794 * 8 + INT64) + 8
+
+
+def test_a_step_in_passes_keeps_what_one_pass_keeps(tasks: dict[str, Task]) -> None:
+    stepper = stepper_of(tasks["mlp"], 64)
+    stepper.method = Method(micro_batch=16)
+    assert activation_bytes(stepper) == 16 * PER_EXAMPLE["mlp"] + F32
+    stepper.method = Method(micro_batch=64)
+    assert activation_bytes(stepper) == 64 * PER_EXAMPLE["mlp"] + F32
 
 
 def test_counting_changes_nothing(task: Task) -> None:
