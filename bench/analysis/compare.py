@@ -93,8 +93,8 @@ def compare(first: tuple[pd.DataFrame, pd.DataFrame], second: tuple[pd.DataFrame
         * `steps_ratio`, `steps_lo`, `steps_hi`, `steps_n`, `reached_a`, `reached_b` (seeds that reached the target);
           `steps`: "equal", "fewer", "more", "inconclusive", "none";
         * `speed_ratio`, `speed_lo`, `speed_hi` (examples per second, from the ends of both intervals); `speed`:
-          "equal", "faster", "slower", "inconclusive", "none", or "other machine" where hardware or threads differ, between which
-          times do not compare;
+          "equal", "faster", "slower", "inconclusive", "none", or "other machine" where hardware or threads differ,
+          between which times do not compare;
         * `memory_ratio` (bytes that a step holds by count), `peak_ratio` (measured); `memory`: "equal", "less",
           "more", "none".
     """

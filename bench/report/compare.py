@@ -73,7 +73,7 @@ def in_words(compared: pd.DataFrame, outcome: str) -> str:
     """
     said = {
         "equal": "equal within the margins",
-        "different": "different beyond the margins",
+        "different": "some of it different beyond the margins",
         "inconclusive": "no difference beyond the margins, but not all of it is known to be within",
     }[outcome]
     counted = []
@@ -85,6 +85,11 @@ def in_words(compared: pd.DataFrame, outcome: str) -> str:
     text = f"{words.plural(len(compared), 'cell')} in both: {said}. {words.capital('; '.join(counted))}."
     if (compared["speed"] == "other machine").any():
         text += " Hardware or threads differ: times are shown and not judged, as they compare within one machine only."
+    if (compared["speed"] == "inconclusive").any():
+        text += (
+            f" A speed that is inconclusive is not known to {TIME_MARGIN:.0%}; bench speed check measures two commits "
+            "or environments in turn."
+        )
     if (compared["digest"] == "other").any():
         text += " Digests that differ where configuration, hardware, versions or threads do are no difference."
     return text

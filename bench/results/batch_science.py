@@ -18,6 +18,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+from pyarrow import csv
 
 from bench.results.record import CellStatus, TrialStatus
 from bench.results.tables import METRICS
@@ -285,18 +287,19 @@ def _metadata(folder: Path) -> tuple[float, int, dict[str, Any]]:
 
 def _measurements(file: Path) -> pd.DataFrame:
     try:
-        # As text: not every version of pandas reads a float to its last digit.
-        table = pd.read_csv(file, dtype=str)
+        # Not pandas: its reader rounds the last digit of a float in some versions.
+        found = csv.read_csv(file, read_options=csv.ReadOptions(use_threads=False))
     except FileNotFoundError:
         raise _Unreadable("missing") from None
     except OSError as error:
         raise _Unreadable(error.strerror or type(error).__name__) from None
     except ValueError as error:
         raise _Unreadable(f"not a table ({str(error).strip().splitlines()[0]})") from None
-    if "step" not in table or not any("/" in str(column) for column in table):
-        raise _Unreadable("has no column 'step', or no column such as 'val/cross_entropy_error'")
+    names = [name for name in found.column_names if name == "step" or "/" in name]
+    if "step" not in names or len(names) < 2 or len(set(names)) < len(names):
+        raise _Unreadable("needs one column 'step', and columns such as 'val/cross_entropy_error'")
     try:
-        table = table.astype({column: float for column in table if column == "step" or "/" in str(column)})
+        table = pd.DataFrame({name: found[name].cast(pa.float64()).to_numpy() for name in names})
     except ValueError as error:
         raise _Unreadable(f"holds something else than numbers ({error})") from None
     steps = table["step"]

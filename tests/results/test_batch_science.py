@@ -221,7 +221,7 @@ BAD = {
     ],
     "measurements.csv": [
         ("", "not a table"),
-        ("step,loss\n0,1\n", "has no column 'step', or no column such as"),
+        ("step,loss\n0,1\n", "needs one column 'step', and columns such as"),
         ("step,val/cross_entropy_error\n0,many\n", "something else than numbers"),
         ("step,val/cross_entropy_error\n0.5,1\n", "a step is not a whole number"),
     ],
@@ -293,6 +293,8 @@ def test_the_command_line(
         "bench: warning: 1 files could not be read and were left out",
     ]
     assert (tmp_path / "imported" / "batch-science" / "cells.parquet").exists()
+    assert call("report", "imported/batch-science") == 2
+    assert "imported/batch-science holds tables, not records (docs/import.md says how" in capsys.readouterr().err
     assert call("import", "batch-sciense", str(archive)) == 2
     said = capsys.readouterr().err
     assert "unknown layout to import 'batch-sciense'; did you mean 'batch-science'?" in said
