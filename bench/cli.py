@@ -89,6 +89,8 @@ def _parser() -> Parser:
     frontier.add_argument("--most", type=int, default=2**24, metavar="N", help="largest batch to try (default: 2^24)")
     frontier.add_argument("-o", "--out", type=Path, metavar="FILE", help="write it as JSON")
     _throughput_parser(commands)
+    _import_parser(commands)
+    _compare_parser(commands)
     listing = commands.add_parser("list", help="list what there is to choose from")
     listing.add_argument("what", metavar="{tasks,optimizers,experiments,measures}", help="what to list")
     _sweep_parser(commands, "wandb-check", "compare a sweep's records with their W&B mirror")
@@ -122,6 +124,40 @@ def _throughput_parser(commands: "argparse._SubParsersAction[Parser]") -> None:
     )
     throughput.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the orders (default: 0)")
     throughput.add_argument("-o", "--out", type=Path, metavar="DIR", help="folder for throughput.md, json, csv and svg")
+
+
+def _import_parser(commands: "argparse._SubParsersAction[Parser]") -> None:
+    imported = commands.add_parser(
+        "import",
+        help="write trials that others published as tables",
+        description="Write trials that others published as cells, trials and curves, in the columns of bench export.",
+        epilog="layouts: batch-science, the unpacked archive of arXiv 1811.03600 or any folder in it",
+    )
+    imported.add_argument("layout", metavar="LAYOUT", help="how it is laid out: batch-science")
+    imported.add_argument("path", type=Path, metavar="PATH", help="folder of what was published")
+    imported.add_argument(
+        "-o", "--out", type=Path, metavar="DIR", help="folder of the tables (default: imported/LAYOUT)"
+    )
+
+
+def _compare_parser(commands: "argparse._SubParsersAction[Parser]") -> None:
+    summary = "what changed between two sweeps: machines, versions, commits"
+    compare = commands.add_parser(
+        "compare",
+        help=summary,
+        description=f"{summary[0].upper()}{summary[1:]}. Results, steps to target, speed and memory are held against "
+        "margins declared beforehand.",
+        epilog="exit codes: 0 equal within the margins, 1 a difference or regression beyond them, 2 usage, "
+        "3 inconclusive, 4 no cell in common",
+    )
+    for name in ("a", "b"):
+        compare.add_argument(
+            f"sweep_{name}",
+            metavar=f"SWEEP_{name.upper()}",
+            help="name of a sweep under the results root, or its folder",
+        )
+    compare.add_argument("--results-root", default="results", help="folder of all sweeps (default: results)")
+    compare.add_argument("-o", "--out", type=Path, metavar="DIR", help="folder for compare.md and tables as CSV")
 
 
 def _speed_parsers(commands: "argparse._SubParsersAction[Parser]") -> None:
@@ -263,6 +299,20 @@ def _list(options: argparse.Namespace) -> int:
     return 0
 
 
+def _import(options: argparse.Namespace) -> int:
+    from bench.launching.imports import import_published
+
+    return import_published(options.layout, options.path, options.out)
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from bench.launching.compare import compare_sweeps
+    from bench.results.store import open_sweep
+
+    stores = [open_sweep(name, options.results_root) for name in (options.sweep_a, options.sweep_b)]
+    return compare_sweeps(stores[0], stores[1], options.out)
+
+
 def _wandb_check(options: argparse.Namespace) -> int:
     from bench.results.store import open_sweep
     from bench.tracking.check import run
@@ -295,6 +345,8 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "audit": _audit,
     "frontier": _frontier,
     "throughput": _throughput,
+    "import": _import,
+    "compare": _compare,
     "list": _list,
     "wandb-check": _wandb_check,
     "speed": _speed,

@@ -11,12 +11,13 @@ from bench.analysis.measures import accuracy_margin, direction, margins, values
 from bench.analysis.rules import RULES
 from bench.analysis.study import CONDITION, POINT, records
 
-__all__ = ["STEPS_MARGIN", "TIME_MARGIN", "accuracy_margin", "largest_against_smallest"]
+__all__ = ["MEMORY_MARGIN", "STEPS_MARGIN", "TIME_MARGIN", "accuracy_margin", "largest_against_smallest"]
 
 #: Margins declared before looking, as fractions: smaller differences do not matter. Those of the measures
 #: themselves stand in `bench.analysis.measures`.
 TIME_MARGIN = 0.02
 STEPS_MARGIN = 0.10
+MEMORY_MARGIN = 0.02
 
 _KEY = [*CONDITION, "budget", "rule"]
 

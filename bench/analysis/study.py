@@ -109,6 +109,8 @@ _TEXTS = [
     "stacking",
     "knobs",
     "method",
+    "engine_reason",
+    "parameters",
 ]
 
 

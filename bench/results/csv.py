@@ -70,5 +70,6 @@ WHOLE = frozenset(
         "backward_ms_n",
         "control_ms_n",
         "stacked_trials",
+        "source_trial",
     }
 )

@@ -197,7 +197,9 @@ def open_sweep(name_or_path: str, results_root: str | Path = "results") -> Store
             store = Store(path.resolve())
             if store.cells():
                 return store
-            raise UsageError(f"sweep {name_or_path!r}: {path} holds no records yet")
+            tables = any((path / f"cells.{kind}").exists() for kind in ("parquet", "csv"))
+            held = "tables, not records (docs/import.md says how to analyse them)" if tables else "no records yet"
+            raise UsageError(f"sweep {name_or_path!r}: {path} holds {held}")
     close = nearest(name_or_path, known)
     hint = f"; did you mean {close!r}?" if close else ""
     have = f"sweeps there: {', '.join(known)}" if known else "no sweeps there yet"

@@ -86,6 +86,8 @@ TRIAL_COLUMNS = (
     "reason",
     "gradient_evaluations",
     "gradient_evaluations_to_target",
+    "source_trial",
+    "parameters",
 )
 
 CURVE_COLUMNS = (*TRIAL_KEYS, "step", "epoch", "examples", "train_seconds", "split", "metric", "value")

@@ -6,6 +6,7 @@ import math
 import pandas as pd
 import pytest
 
+from bench.analysis.study import study
 from bench.results.record import CellStatus, TrialStatus
 from bench.results.tables import CELL_COLUMNS, CURVE_COLUMNS, TRIAL_COLUMNS, tables
 from tests.results.records import CELL, METRICS, curves, record, trial
@@ -44,6 +45,7 @@ def test_columns_are_the_documented_ones_in_their_order() -> None:
         *(f"{name}_at_best_val" for name in METRICS),
         *("steps_to_target", "examples_to_target", "seconds_to_target", "full_batch", "reason"),
         *("gradient_evaluations", "gradient_evaluations_to_target"),
+        *("source_trial", "parameters"),
     ]
     assert list(CURVE_COLUMNS) == [
         *(*keys, "lr", "seed", "step", "epoch", "examples", "train_seconds", "split", "metric", "value"),
@@ -238,3 +240,9 @@ def test_tables_do_not_change_what_they_are_made_of() -> None:
     tables([(made, given)])
     pd.testing.assert_frame_equal(given, before)
     assert made == dataclasses.replace(made)
+
+
+def test_the_analysis_takes_the_text_of_every_column() -> None:
+    made = tables([(record(), curves())])
+    (cell,) = study(made.cells, made.trials, made.curves).cells.to_dict("records")
+    assert cell["engine_reason"] == "a reason"
