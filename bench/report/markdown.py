@@ -127,7 +127,13 @@ def _evidence(page: Page) -> list[str]:
     failed = page.failed()
     lines += _table(failed) if failed else ["Every cell of the sweep is complete.", ""]
     mirror = page.mirror()
-    lines += [f"## {_text(say('heading.mirror'))}", "", _text(mirror.text), "", *(_table(mirror.table) if mirror.table else [])]
+    lines += [
+        f"## {_text(say('heading.mirror'))}",
+        "",
+        _text(mirror.text),
+        "",
+        *(_table(mirror.table) if mirror.table else []),
+    ]
     audit, environment = page.audit(), page.environment()
     lines += [f"## {_text(say('heading.audit'))}", "", *(_table(audit) if audit else ["No audit was recorded.", ""])]
     lines += [
