@@ -13,6 +13,8 @@ from bench.report.claims import place_label, varying
 from bench.report.messages import Messages
 
 FILE = "advice.csv"
+#: A line this close to the counts is them, but for rounding.
+EXACT = 5e-4
 
 
 @dataclass(frozen=True)
@@ -110,4 +112,6 @@ def _memory(row: dict[str, Any], say: Messages) -> list[str]:
     if not math.isfinite(row["memory_per_example_mib"]):
         return []
     each, fixed = (words.mebibytes(row[f"memory_{part}_mib"]) for part in ("per_example", "fixed"))
+    if row["memory_error"] < EXACT:
+        return [say("advice.memory_exact", fixed=fixed, each=each)]
     return [say("advice.memory", fixed=fixed, each=each, error=words.percent(row["memory_error"]))]

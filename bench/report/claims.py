@@ -26,6 +26,8 @@ MOST_NOTES = 8
 #: What a statistic is taken across.
 ACROSS = "–"
 FILE = "claims.csv"
+#: Units that are written as ratios, and their base.
+LOGS = {"log ratio": math.e, "log2 ratio": 2.0}
 
 
 @dataclass(frozen=True)
@@ -150,7 +152,12 @@ def write(value: float, unit: str) -> str:
         return "∞" if value > 0 else "−∞"
     if unit == "fraction":
         return words.percentage_points(value, 2)
-    return words.ratio(math.exp(value)) if unit == "log ratio" else words.number(value)
+    return words.ratio(LOGS[unit] ** value) if unit in LOGS else words.number(value)
+
+
+def write_null(claim: Claim) -> str:
+    """Write what a claim is held against."""
+    return "0" if claim.held_against == 0 and claim.unit not in LOGS else write(claim.held_against, claim.unit)
 
 
 def write_interval(lo: float, hi: float, unit: str) -> str:
@@ -163,7 +170,7 @@ def write_interval(lo: float, hi: float, unit: str) -> str:
 
 def unit_name(unit: str) -> str:
     """Name the unit in which `write` writes."""
-    return {"fraction": "percentage points", "log ratio": "ratio"}.get(unit, unit)
+    return "percentage points" if unit == "fraction" else "ratio" if unit in LOGS else unit
 
 
 def place_label(row: dict[str, Any], varying: Sequence[str], say: Messages) -> str:
@@ -187,8 +194,8 @@ def _ordered(values: Sequence[str], order: Sequence[str]) -> list[str]:
 
 
 def _facts(claim: Claim, say: Messages) -> list[tuple[str, str]]:
-    null = write(claim.held_against, claim.unit)
-    primary = ", ".join(say.word(name, value) for name, value in claim.primary.items())
+    null = write_null(claim)
+    primary = ", ".join(say.word(name, value) for name, value in claim.primary.items() if value)
     margins = []
     for tasks, margin in claim.margin.items():
         where = say("claims.rest") if len(claim.margin) > 1 else ""
@@ -270,13 +277,21 @@ def _list(rows: pd.DataFrame, unit: str, single: bool, say: Messages) -> Table:
 def _entry(row: dict[str, Any], say: Messages) -> Entry:
     unit, verdict = str(row["unit"]), str(row["verdict"])
     interval = write_interval(row["lo_adjusted"], row["hi_adjusted"], unit) or say("claims.no_interval")
-    count = say("claims.n", n=round(row["n"]))
-    needed = float(row["n_needed"])
-    if verdict == "inconclusive" and math.isfinite(needed):
-        near = needed <= row["n"]
-        count += f", {say('claims.near') if near else say('claims.needed', n=words.count(math.ceil(needed)))}"
+    count = ", ".join([say("claims.n", n=round(row["n"])), *_needed(row, say)])
     place = tuple(
         (name, "" if row[name] == ACROSS else str(row[name])) for name in ("budget", "rule", "task", "optimizer")
     )
     kind = f"{verdict}{' primary' if row['primary'] else ''}"
     return Entry(f"{write(row['estimate'], unit)} {interval}", count, kind, place, say.word("verdict", verdict))
+
+
+def _needed(row: dict[str, Any], say: Messages) -> list[str]:
+    """Say how many units would settle an inconclusive verdict."""
+    bounded = math.isfinite(row["lo_adjusted"]) and math.isfinite(row["hi_adjusted"])
+    if row["verdict"] != "inconclusive" or not bounded:
+        return []
+    needed = float(row["n_needed"])
+    if math.isnan(needed):
+        # The table keeps no infinity: the interval is bounded, so this is what it was.
+        return [say("claims.never")]
+    return [say("claims.near") if needed <= row["n"] else say("claims.needed", n=words.count(math.ceil(needed)))]

@@ -13,7 +13,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
 from bench.analysis import words
 from bench.analysis.study import CONDITION, records
 from bench.claims.claim import Claim
-from bench.report.claims import place_label, unit_name, varying, write, write_interval
+from bench.report.claims import place_label, unit_name, varying, write, write_interval, write_null
 from bench.report.messages import Messages, messages
 from bench.report.plot import Panel, Plot
 from bench.report.style import INK, MARKERS, SERIES, canvas, figure_style, svg
@@ -70,7 +70,7 @@ def _panel(claim: Claim, rows: pd.DataFrame, unit: str, name: str) -> Panel:
         axes.set_yticklabels(labels)
         axes.grid(False, axis="y")
         axes.xaxis.set_major_locator(MaxNLocator(4))
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: write(value, unit).removesuffix(" pp")))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _tick(value, unit)))
         axes.set_xlabel(unit_name(unit))
         present = [word for word in LOOKS if word in set(rows["verdict"])]
         handles = [
@@ -80,6 +80,10 @@ def _panel(claim: Claim, rows: pd.DataFrame, unit: str, name: str) -> Panel:
         figure.legend(handles=handles, loc="outside upper left", ncols=2, handlelength=2, borderaxespad=0.2)
         alt = _alt(claim, found, unit, names)
         return Panel(name, claim.name, alt, svg(figure, name, f"{claim.name}: {claim.sentence['en']}", alt))
+
+
+def _tick(value: float, unit: str) -> str:
+    return words.signed(100 * value, 2) if unit == "fraction" else write(value, unit)
 
 
 def _limits(axes: Axes, rows: pd.DataFrame) -> tuple[float, float]:
@@ -115,7 +119,7 @@ def _alt(claim: Claim, found: list[dict[str, Any]], unit: str, names: list[str])
         for row in found[:6]
     ]
     more = f"; {len(found) - 6} more" if len(found) > 6 else ""
-    null = write(claim.held_against, unit)
+    null = write_null(claim)
     return (
         f"Estimates of claim {claim.name} with adjusted intervals in {unit_name(unit)} at "
         f"{words.plural(len(found), 'place')}, held against {null}: {'; '.join(told)}{more}."
