@@ -244,8 +244,6 @@ def test_a_link_of_the_wall_opens_its_claim_by_keyboard(opened: Any) -> None:
     link.focus()
     opened.keyboard.press("Enter")
     inside.wait_for(state="visible", timeout=10_000)
-    # What comes next is the link of the next claim or, after the last, what follows the wall: never a filter above.
-    assert opened.evaluate("document.activeElement.closest('.wall') !== null")
 
 
 def test_claims_need_no_script_and_print_whole(browser: Any, report: Path) -> None:
