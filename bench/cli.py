@@ -68,9 +68,15 @@ def _parser() -> Parser:
     parser.add_argument("--version", action="version", version=f"bench {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
     commands.add_parser("run", help="run one cell, or with -m a grid (Hydra overrides; bench run --help)")
-    _sweep_parser(commands, "report", "write the report of a sweep: HTML, Markdown, figures, tables").add_argument(
-        "-o", "--out", type=Path, help="folder to write (default: RESULTS_ROOT/SWEEP/report)"
+    report = _sweep_parser(commands, "report", "write the report of a sweep: HTML, Markdown, figures, tables")
+    report.add_argument("-o", "--out", type=Path, help="folder to write (default: RESULTS_ROOT/SWEEP/report)")
+    report.add_argument(
+        "--claims",
+        default="",
+        metavar="NAME,…",
+        help="claims to judge, such as C5,C16 (default: all; bench list claims)",
     )
+    report.add_argument("--language", default="en", metavar="LANGUAGE", help="en or zh (default: en)")
     export = _sweep_parser(commands, "export", "write a sweep's cells, trials and curves as tables")
     export.add_argument("-o", "--out", type=Path, help="folder to write (default: RESULTS_ROOT/SWEEP/export)")
     export.add_argument("--format", choices=("csv", "parquet"), default="csv", help="file format (default: csv)")
@@ -92,7 +98,7 @@ def _parser() -> Parser:
     _import_parser(commands)
     _compare_parser(commands)
     listing = commands.add_parser("list", help="list what there is to choose from")
-    listing.add_argument("what", metavar="{tasks,optimizers,experiments,measures}", help="what to list")
+    listing.add_argument("what", metavar="{tasks,optimizers,experiments,measures,claims}", help="what to list")
     _sweep_parser(commands, "wandb-check", "compare a sweep's records with their W&B mirror")
     speed = commands.add_parser("speed", help="speed of the training loop itself")
     speed_commands = speed.add_subparsers(dest="speed_command", metavar="COMMAND", parser_class=Parser, required=True)
@@ -232,15 +238,19 @@ def _run(words: list[str]) -> int:
 
 
 def _report(options: argparse.Namespace) -> int:
-    from bench.report.build import build_report
+    from bench.claims.claim import chosen_claims
+    from bench.report.build import write_report
+    from bench.report.messages import messages
     from bench.results.store import open_sweep
 
+    claims, language = chosen_claims(options.claims), messages(options.language)
     store = open_sweep(options.sweep, options.results_root)
     if not options.skip_unreadable:
         store.check_readable()
-    out = options.out or store.path / "report"
-    index = build_report(store, out)
-    print(f"report: {index}")
+    written = write_report(store, options.out or store.path / "report", claims, language)
+    print(f"report: {written.index}")
+    for claim in written.missing if options.claims else ():
+        print(f"{claim.name}: no data in this sweep; bench run -m experiment={claim.experiment} supplies them")
     return 0
 
 

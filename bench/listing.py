@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from bench.claims.claim import chosen_claims
 from bench.composition import about, choice, choices
 from bench.measure.catalogue import MEASURES
 from bench.optimizers.registry import class_title, implementations, known_answer, requirements
@@ -99,9 +100,17 @@ def _measures() -> Listing:
     return "measures (measure.at_evaluations=[NAME,…])", ("measure", "what it is", "metrics in the curves"), rows
 
 
+def _claims() -> Listing:
+    rows: list[Sequence[str]] = [
+        (claim.name, claim.sentence["en"], claim.who, claim.experiment) for claim in chosen_claims("")
+    ]
+    return "claims (bench report SWEEP --claims NAME,…)", ("claim", "what people say", "who", "experiment"), rows
+
+
 LISTINGS: dict[str, Callable[[], Listing]] = {
     "tasks": _tasks,
     "optimizers": _optimizers,
     "experiments": _experiments,
     "measures": _measures,
+    "claims": _claims,
 }

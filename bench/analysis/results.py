@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from bench.analysis.advice import advice
 from bench.analysis.budgets import common_budgets, cuts
 from bench.analysis.comparisons import largest_against_smallest
 from bench.analysis.findings import findings
@@ -51,6 +52,7 @@ class Results:
         profile_scores: `bench.analysis.profiles.profile_scores`.
         findings: `bench.analysis.findings.findings`.
         headlines: `bench.analysis.headline.headlines`.
+        advice: `bench.analysis.advice.advice`.
     """
 
     study: Study
@@ -75,6 +77,7 @@ class Results:
     profile_scores: pd.DataFrame
     findings: pd.DataFrame
     headlines: list[Headline]
+    advice: pd.DataFrame
 
 
 def analyse(cells: pd.DataFrame, trials: pd.DataFrame, curves: pd.DataFrame) -> Results:
@@ -122,4 +125,5 @@ def analyse(cells: pd.DataFrame, trials: pd.DataFrame, curves: pd.DataFrame) -> 
         profile_scores=profile_scores(ratios),
         findings=found,
         headlines=headlines(found, data.cells),
+        advice=advice(data.cells, per_seed_targets, per_seed, references, held),
     )

@@ -13,9 +13,17 @@ from bench.analysis.outcomes import unfinished_cells
 from bench.analysis.pictures import Pictures
 from bench.analysis.results import Results, analyse
 from bench.analysis.study import SETTING
-from bench.report import boundary, downhill, figures_cost, figures_learning, figures_profile, overview
+from bench.analysis.words import capital
+from bench.claims.claim import Claim, chosen_claims, frozen_hash
+from bench.claims.data import claim_data
+from bench.claims.evidence import judged
+from bench.claims.judges import JUDGES
+from bench.claims.wall import wall
+from bench.report import boundary, downhill, figures_claims, figures_cost, figures_learning, figures_profile, overview
+from bench.report.claims import Claims
 from bench.report.evidence import audit_frame, environment_frame
 from bench.report.markdown import write_markdown
+from bench.report.messages import Messages, messages
 from bench.report.overview import is_many
 from bench.report.page import PICTURES, Page, Part, Section, render_html
 from bench.report.plot import Plot, Scene
@@ -24,30 +32,48 @@ from bench.results.csv import write_csv
 from bench.results.store import Store
 from bench.results.tables import Tables, tables
 
-#: Section id, heading, heading in a word, and the figures.
+#: Section id (the texts of a language have its heading, under `section` and in a word under `short`), and the figures.
 SECTIONS = (
-    ("accuracy", "Test accuracy", "Accuracy", (figures_learning.accuracy,)),
-    ("gap", "Generalisation gap", "Gap", (figures_learning.gap,)),
-    ("target", "To the target", "Target", (figures_cost.to_target,)),
-    ("cost", "Throughput and memory", "Cost", (figures_cost.throughput, figures_cost.memory)),
-    ("trade-off", "Accuracy against time", "Trade-off", (figures_cost.trade_off,)),
-    ("learning-rate", "Best learning rate", "Learning rate", (figures_learning.best_rates,)),
-    ("curves", "Learning curves", "Curves", (figures_learning.learning_curves,)),
-    ("downhill", "Downhill", "Downhill", (downhill.paths, downhill.noise)),
-    ("boundary", "Decision boundary", "Boundary", (boundary.boundary,)),
-    ("divergence", "Divergence", "Divergence", (figures_learning.divergence,)),
+    ("accuracy", (figures_learning.accuracy,)),
+    ("gap", (figures_learning.gap,)),
+    ("target", (figures_cost.to_target,)),
+    ("cost", (figures_cost.throughput, figures_cost.memory)),
+    ("trade-off", (figures_cost.trade_off,)),
+    ("learning-rate", (figures_learning.best_rates,)),
+    ("curves", (figures_learning.learning_curves,)),
+    ("downhill", (downhill.paths, downhill.noise)),
+    ("boundary", (boundary.boundary,)),
+    ("divergence", (figures_learning.divergence,)),
 )
 
 #: The same where a sweep has so many settings or optimizers that each setting is folded (`is_many`): few and small,
 #: for they are drawn for every setting.
 FOLDED = (
-    ("downhill", "Downhill", "Downhill", (downhill.paths, downhill.noise)),
-    ("boundary", "Decision boundary", "Boundary", (boundary.boundary_of_few,)),
-    ("tasks", "Task by task", "Tasks", (overview.best_curves,)),
+    ("downhill", (downhill.paths, downhill.noise)),
+    ("boundary", (boundary.boundary_of_few,)),
+    ("tasks", (overview.best_curves,)),
 )
 
 
+@dataclass(frozen=True)
+class Written:
+    """A report on disk.
+
+    Attributes:
+        index: Path of the page.
+        missing: Claims that the sweep has no data for.
+    """
+
+    index: Path
+    missing: tuple[Claim, ...]
+
+
 def build_report(store: Store, out: Path) -> Path:
+    """Write the report of a sweep on all claims, in English; see `write_report`."""
+    return write_report(store, out, chosen_claims(""), messages("en")).index
+
+
+def write_report(store: Store, out: Path, claims: Sequence[Claim], language: Messages) -> Written:
     """Write the report of a sweep.
 
     Two calls on the same records write the same bytes. Nothing is written outside `out`; files of an earlier
@@ -56,10 +82,9 @@ def build_report(store: Store, out: Path) -> Path:
 
     Args:
         store: The sweep.
-        out: Folder to write to; made if missing.
-
-    Returns:
-        Path of the page, out/index.html.
+        out: Folder to write to; made if missing. The page is out/index.html.
+        claims: Which claims to judge.
+        language: Its texts.
 
     Raises:
         OSError: Something cannot be written.
@@ -67,21 +92,34 @@ def build_report(store: Store, out: Path) -> Path:
     sources = read_sources(store)
     exported = tables(sources.pairs)
     results = analyse(exported.cells, exported.trials, exported.curves)
-    page = _page(sources, results, *read_pictures(store, sources, results))
+    told = _claims(exported, results, claims, language)
+    page = _page(sources, results, told, *read_pictures(store, sources, results))
     written = _Files(out)
     for plot in page.plots():
         for panel in plot.panels:
             written.text(f"figures/{panel.name}.svg", panel.drawing.file + "\n")
         written.table(f"figure-{plot.name}.csv", plot.table)
-    for name, frame in _whole_tables(sources, exported, results).items():
+    for name, frame in _whole_tables(sources, exported, results, told).items():
         written.table(name, frame)
     written.text("report.md", write_markdown(page))
     written.text("index.html", render_html(page))
     written.manifest(sources)
-    return out / "index.html"
+    return Written(out / "index.html", told.judged.missing)
 
 
-def _page(sources: Sources, results: Results, pictures: Pictures, unpictured: tuple[Unreadable, ...]) -> Page:
+def _claims(exported: Tables, results: Results, claims: Sequence[Claim], language: Messages) -> Claims:
+    found = judged(claim_data(exported, results), claims, JUDGES)
+    plots: dict[str, tuple[Plot, ...]] = {
+        claim.name: (plot,)
+        for claim in claims
+        if (plot := figures_claims.forest(claim, found.of(claim), language)) is not None
+    }
+    return Claims(found, wall(found), plots, frozen_hash(), language)
+
+
+def _page(
+    sources: Sources, results: Results, claims: Claims, pictures: Pictures, unpictured: tuple[Unreadable, ...]
+) -> Page:
     settings = [
         dict(zip(SETTING, (str(value) for value in key), strict=True))
         for key in results.study.cells[SETTING].drop_duplicates().sort_values(SETTING).itertuples(index=False)
@@ -92,7 +130,8 @@ def _page(sources: Sources, results: Results, pictures: Pictures, unpictured: tu
         for setting in settings
     ]
     sections = []
-    for name, title, short, makers in FOLDED if many else SECTIONS:
+    measure = _measure(scenes)
+    for name, makers in FOLDED if many else SECTIONS:
         parts = []
         for scene in scenes:
             plots: list[Plot] = [plot for make in makers if (plot := make(scene))]
@@ -100,22 +139,28 @@ def _page(sources: Sources, results: Results, pictures: Pictures, unpictured: tu
                 parts.append(Part(scene, tuple(plots)))
         if parts or name not in PICTURES:
             folded = many and name not in PICTURES
-            sections.append(Section(name, _named(title, scenes), _named(short, scenes), tuple(parts), folded))
+            sections.append(Section(name, *_headings(name, measure, claims.say), tuple(parts), folded))
     if plot := figures_profile.performance_profile(results):
-        section = Section("profile", "Performance profile", "Profile", (Part(None, (plot,)),))
+        section = Section("profile", *_headings("profile", measure, claims.say), (Part(None, (plot,)),))
         # Before the folded settings; after the figures that every sweep has.
         sections.insert(0 if many else len(sections), section)
-    return Page(sources, results, tuple(scenes), tuple(sections), unpictured, many)
+    return Page(sources, results, claims, tuple(scenes), tuple(sections), unpictured, many)
 
 
-def _named(title: str, scenes: Sequence[Scene]) -> str:
-    """Put the measure of the settings into a heading that speaks of accuracy."""
+def _measure(scenes: Sequence[Scene]) -> str:
+    """Return what the settings are judged by, "result" where they differ."""
     names = {scene.measure.name for scene in scenes}
-    name = names.pop() if len(names) == 1 else "result"
-    return title.replace("accuracy", name).replace("Accuracy", name.capitalize())
+    return names.pop() if len(names) == 1 else "result"
 
 
-def _whole_tables(sources: Sources, exported: Tables, results: Results) -> dict[str, pd.DataFrame]:
+def _headings(section: str, measure: str, say: Messages) -> tuple[str, str]:
+    """Return the heading of a section, and the same in a word."""
+    name = say.word("measure", measure)
+    values = {"measure": name, "Measure": capital(name)}
+    return say(f"section.{section}", **values), say(f"short.{section}", **values)
+
+
+def _whole_tables(sources: Sources, exported: Tables, results: Results, claims: Claims) -> dict[str, pd.DataFrame]:
     records = [record for record, _ in sources.pairs]
     unreadable = pd.DataFrame(
         [{"cell": item.cell, "status": "unreadable", "reason": item.reason} for item in sources.unreadable],
@@ -138,6 +183,9 @@ def _whole_tables(sources: Sources, exported: Tables, results: Results) -> dict[
         "memory.csv": results.memory,
         "scaling.csv": results.scaling,
         "budgets.csv": results.budgets,
+        "advice.csv": results.advice,
+        "claims.csv": claims.judged.verdicts,
+        "claims-wall.csv": claims.wall,
         "unfinished.csv": failed.reindex(columns=unfinished.columns),
         "audit.csv": audit_frame(records),
         "environment.csv": environment_frame(records),

@@ -2,23 +2,30 @@
 
 import re
 
+from bench.analysis import words
 from bench.analysis.headline import Headline
+from bench.report.advice import FILE as ADVICE
+from bench.report.claims import FILE, Entry, Told
 from bench.report.page import Page, Part
-from bench.report.view import Table
+from bench.report.view import Cell, Table
 
 
 def write_markdown(page: Page) -> str:
     """Write the report as Markdown; figures and tables are linked relative to it."""
-    lines = [f"# Is a bigger batch always better? Sweep {_text(page.sweep)}", ""]
+    say = page.say
+    lines = [f"# {_text(say('title'))} {_text(words.capital(say('page.sweep', sweep=page.sweep)))}", ""]
     if page.many:
-        lines += [*_answer(page.summary()), ""]
+        lines += [*_answer(page.summary()), "", *_advice(page), *_wall(page)]
         for table in page.matrices():
             lines += _table(table)
         lines += [_text(page.matrix_legend()), ""]
     for scene in () if page.many else page.scenes:
         lines += [f"## {_text(page.label(scene))}", "", *_answer(page.headline(scene))]
         lines += ["", *_table(page.batch_table(scene))]
+    if page.scenes and not page.many:
+        lines += [*_advice(page), *_wall(page)]
     lines += [_text(page.counts()), "", *[f"> {_text(note)}\n" for note in page.notes()]]
+    lines += _claims(page) if page.scenes else []
     for section in page.sections:
         lines += [f"## {_text(section.title)}", ""]
         if not section.parts and not section.folded:
@@ -52,6 +59,58 @@ def _answer(headline: Headline, details: bool = True) -> list[str]:
     return lines
 
 
+def _advice(page: Page) -> list[str]:
+    items = page.advised()
+    if not items:
+        return []
+    say = page.say
+    lines = [f"## {_text(say('advice.title'))}", "", f"{_text(say('advice.lead'))} ([CSV](tables/{ADVICE}))", ""]
+    for item in items:
+        lines.append(f"- **{_text(item.where)}: {_text(item.answer)}.** {_text(' '.join(item.sentences))}")
+    return [*lines, ""]
+
+
+def _wall(page: Page) -> list[str]:
+    told = page.claims.told()
+    if not told:
+        return []
+    lines = [
+        f"## {_text(page.say('wall.title'))}",
+        "",
+        f"{_text(page.say('wall.lead'))} ([CSV](tables/claims-wall.csv))",
+        "",
+    ]
+    for item in told:
+        brick = item.brick
+        said = f"*{_text(brick.word)}*, {_text(brick.counts)}"
+        lines.append(f"- **{brick.name}** {_text(brick.sentence)}: {said}")
+    return [*lines, ""]
+
+
+def _claims(page: Page) -> list[str]:
+    say, told = page.say, page.claims.told()
+    if not told:
+        return []
+    lines = [f"## {_text(say('claims.title'))}", "", _text(page.claims.families()), ""]
+    lines += [f"{_text(say('claims.hash'))} `{page.claims.digest}` ([CSV](tables/{FILE})).", ""]
+    for item in told:
+        lines += [*_claim(item), *([_text(say("claims.none")), "", f"    {item.command}", ""] if item.command else [])]
+    return lines
+
+
+def _claim(item: Told) -> list[str]:
+    brick = item.brick
+    lines = [f"### {brick.name} {_text(brick.sentence)}", "", f"*{_text(brick.word)}*, {_text(brick.counts)}", ""]
+    lines += [*[f"- {_text(name)}: {_text(text)}" for name, text in item.facts], ""]
+    for plot in item.plots:
+        for panel in plot.panels:
+            lines += [f"![{_text(panel.alt)}](figures/{panel.name}.svg)", ""]
+        lines += [f"{_text(plot.caption)} ([CSV](tables/figure-{plot.name}.csv))", ""]
+    for table in item.tables:
+        lines += _table(table)
+    return [*lines, *[f"- {_text(note)}" for note in item.notes], *([""] if item.notes else [])]
+
+
 def _figures(part: Part | None) -> list[str]:
     lines: list[str] = []
     for plot in part.plots if part else ():
@@ -63,19 +122,26 @@ def _figures(part: Part | None) -> list[str]:
 
 
 def _evidence(page: Page) -> list[str]:
-    lines = ["## What failed", ""]
+    say = page.say
+    lines = [f"## {_text(say('heading.failed'))}", ""]
     failed = page.failed()
     lines += _table(failed) if failed else ["Every cell of the sweep is complete.", ""]
     mirror = page.mirror()
-    lines += ["## Mirror", "", _text(mirror.text), "", *(_table(mirror.table) if mirror.table else [])]
-    audit, environment = page.audit(), page.environment()
-    lines += ["## Self-audit", "", *(_table(audit) if audit else ["No audit was recorded.", ""])]
     lines += [
-        "## Environment",
+        f"## {_text(say('heading.mirror'))}",
+        "",
+        _text(mirror.text),
+        "",
+        *(_table(mirror.table) if mirror.table else []),
+    ]
+    audit, environment = page.audit(), page.environment()
+    lines += [f"## {_text(say('heading.audit'))}", "", *(_table(audit) if audit else ["No audit was recorded.", ""])]
+    lines += [
+        f"## {_text(say('heading.environment'))}",
         "",
         *(_table(environment) if environment else ["No environment was recorded.", ""]),
     ]
-    lines += ["## How to reproduce", ""]
+    lines += [f"## {_text(say('heading.reproduce'))}", ""]
     for recipe in [*page.recipes(), *page.cell_recipes()]:
         fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", recipe.command)), default=0))
         lines += [f"{_text(recipe.part)}:", "", f"{fence}sh", recipe.command.replace("\n", " "), fence, ""]
@@ -93,9 +159,14 @@ def _table(table: Table) -> list[str]:
     lines += [f"| {' | '.join(_text(name) for name in columns)} |", f"|{'---|' * len(columns)}"]
     for group in table.groups:
         for row in group.rows:
-            cells = [_text(f"{cell.text} ({cell.note})" if cell.note else cell.text) for cell in row]
+            cells = [_text(_cell(cell)) for cell in row]
             lines.append(f"| {' | '.join(([_text(group.name)] if grouped else []) + cells)} |")
     return [*lines, ""]
+
+
+def _cell(cell: Cell) -> str:
+    text = f"{cell.text} ({cell.note})" if cell.note else cell.text
+    return f"{cell.word}: {text}" if isinstance(cell, Entry) else text
 
 
 def _text(text: str) -> str:

@@ -15,6 +15,9 @@ from bench.analysis.outcomes import unfinished_cells
 from bench.analysis.results import Results
 from bench.analysis.study import data_set
 from bench.analysis.summary import summarise
+from bench.report import advice
+from bench.report.advice import Advice
+from bench.report.claims import Claims
 from bench.report.evidence import (
     Mirror,
     audit_frame,
@@ -25,6 +28,7 @@ from bench.report.evidence import (
     mirror_view,
 )
 from bench.report.figures_profile import score_table
+from bench.report.messages import Messages
 from bench.report.overview import LEGEND, matrices
 from bench.report.plot import Plot, Scene
 from bench.report.reproduce import Recipe, cell_command, recipes
@@ -70,6 +74,7 @@ class Page:
     Attributes:
         sources: What was read.
         results: What the analysis found.
+        claims: What it says of claims, and the language.
         scenes: One per setting.
         sections: Figures.
         unpictured: Cells whose snapshots could not be read.
@@ -79,6 +84,7 @@ class Page:
 
     sources: Sources
     results: Results
+    claims: Claims
     scenes: tuple[Scene, ...]
     sections: tuple[Section, ...]
     unpictured: tuple[Unreadable, ...] = ()
@@ -86,6 +92,8 @@ class Page:
 
     def plots(self) -> Iterator[Plot]:
         """All figures, in order."""
+        for plots in self.claims.plots.values():
+            yield from plots
         for section in self.sections:
             for part in section.parts:
                 yield from part.plots
@@ -99,6 +107,15 @@ class Page:
     def version(self) -> str:
         """Version of the suite."""
         return __version__
+
+    @property
+    def say(self) -> Messages:
+        """The texts of its language."""
+        return self.claims.say
+
+    def advised(self) -> list[Advice]:
+        """Which batch size to use, for every task and optimizer."""
+        return advice.advised(self.results, self.say)
 
     def headline(self, scene: Scene) -> Headline:
         """The answer for one setting."""
@@ -260,7 +277,7 @@ def render_html(page: Page) -> str:
         return (templates / name).read_text(encoding="utf-8")
 
     environment = jinja2.Environment(
-        loader=jinja2.DictLoader({"index.html.j2": read("index.html.j2")}),
+        loader=jinja2.DictLoader({name: read(name) for name in ("index.html.j2", "claims.html.j2")}),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
@@ -270,10 +287,12 @@ def render_html(page: Page) -> str:
     style = read("style.css")
     style = style.replace("/*light*/", theme_variables(dark=False)).replace("/*dark*/", theme_variables(dark=True))
     pictured = page.pictured()
+    scripts = [read(name) for name, needed in (("film.js", pictured), ("claims.js", page.claims.filters())) if needed]
     return environment.get_template("index.html.j2").render(
         page=page,
-        style=Markup(style + HALO + (read("pictures.css") if pictured else "")),
-        script=Markup(read("film.js") if pictured else ""),
+        say=page.say,
+        style=Markup(style + HALO + read("claims.css") + (read("pictures.css") if pictured else "")),
+        script=Markup("".join(scripts)),
         drawing=lambda panel: Markup(panel.drawing.inline),
         data_table=data_table,
     )

@@ -83,6 +83,7 @@ def test_page_is_as_wide_as_the_window(opened: Any) -> None:
 
 
 def test_figures_are_drawn_labelled_and_legible(opened: Any) -> None:
+    opened.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
     figures = opened.evaluate(
         """[...document.querySelectorAll('figure svg[role=img]')].map(s => ({
              alt: s.getAttribute('aria-label'), width: s.getBoundingClientRect().width,
@@ -103,6 +104,7 @@ def test_figures_are_drawn_labelled_and_legible(opened: Any) -> None:
 
 
 def test_axis_labels_do_not_overlap(opened: Any) -> None:
+    opened.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
     overlaps = opened.evaluate(
         """[...document.querySelectorAll('figure svg[role=img]')].flatMap(s => {
              const ticks = [...s.querySelectorAll('[id*=tick] text')]
@@ -210,4 +212,49 @@ def test_overview_fits_and_can_be_read(browser: Any, zoo: Path, width: int, sche
     )
     assert lefts
     assert max(map(abs, lefts)) < 2
+    context.close()
+
+
+ENTRIES = """() => [...document.querySelectorAll('#claims td[data-task]')].filter(t => t.checkVisibility())
+    .map(t => ({...t.dataset}))"""
+
+
+def test_filters_leave_what_was_asked_for(opened: Any) -> None:
+    opened.evaluate("document.querySelectorAll('details.told-of').forEach(d => d.open = true)")
+    everything = opened.evaluate(ENTRIES)
+    output = opened.locator(".filters output")
+    assert output.inner_text() == f"{len(everything)} of {len(everything)} verdicts shown"
+    opened.get_by_label("Budget").select_option("steps")
+    opened.get_by_label("Optimizer").select_option("adam")
+    wanted = [place for place in everything if place["budget"] in ("", "steps") and place["optimizer"] in ("", "adam")]
+    assert 0 < len(wanted) < len(everything)
+    assert opened.evaluate(ENTRIES) == wanted
+    assert output.inner_text() == f"{len(wanted)} of {len(everything)} verdicts shown"
+    for name in ("Budget", "Optimizer"):
+        opened.get_by_label(name).select_option("")
+    assert opened.evaluate(ENTRIES) == everything
+    wide, window = opened.evaluate("[document.documentElement.scrollWidth, innerWidth]")
+    assert wide <= window
+
+
+def test_a_link_of_the_wall_opens_its_claim_by_keyboard(opened: Any) -> None:
+    link = opened.locator(".wall a[href='#claim-c5']")
+    inside = opened.locator("#claim-c5")
+    assert not inside.is_visible()
+    link.focus()
+    opened.keyboard.press("Enter")
+    inside.wait_for(state="visible", timeout=10_000)
+
+
+def test_claims_need_no_script_and_print_whole(browser: Any, report: Path) -> None:
+    context = browser.new_context(java_script_enabled=False, offline=True)
+    page = context.new_page()
+    page.goto((report / "index.html").as_uri())
+    assert not page.locator(".filters").is_visible()
+    page.locator("#claims details.told-of summary", has_text="C5").first.click()
+    assert page.locator("#claim-c5 table.places").first.is_visible()
+    page.locator("#claims details.told-of summary", has_text="C5").first.click()
+    assert not page.locator("#claim-c5 table.places").first.is_visible()
+    page.emulate_media(media="print")
+    assert page.locator("#claim-c5 table.places").first.bounding_box()["height"] > 50
     context.close()

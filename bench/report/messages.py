@@ -1,0 +1,51 @@
+"""What the report says, by language: one catalogue of texts for each."""
+
+import functools
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from bench.claims.claim import LANGUAGES
+from bench.errors import unknown
+
+
+@dataclass(frozen=True)
+class Messages:
+    """The texts of one language.
+
+    Attributes:
+        language: As in `<html lang>`.
+        texts: Key, such as "wall.title", → text with places for values in braces.
+    """
+
+    language: str
+    texts: dict[str, str]
+
+    def __call__(self, key: str, **values: object) -> str:
+        """Return a text with its values put in; a key or value that is not there is a KeyError."""
+        return self.texts[key].format_map(values)
+
+    def word(self, kind: str, name: str) -> str:
+        """Return the word for a name of some kind, such as the budget "epochs"; the name itself where there is none."""
+        return self.texts.get(f"{kind}.{name}", name)
+
+
+@functools.cache
+def messages(language: str) -> Messages:
+    """Return the texts of a language.
+
+    Raises:
+        UsageError: There is no catalogue of that language.
+    """
+    if language not in LANGUAGES:
+        raise unknown("language", language, LANGUAGES)
+    file = resources.files("bench.report") / "catalogue" / f"{language}.yaml"
+    return Messages(language, dict(_flat(OmegaConf.to_container(OmegaConf.create(file.read_text(encoding="utf-8"))))))
+
+
+def _flat(tree: Any, prefix: str = "") -> list[tuple[str, str]]:
+    if not isinstance(tree, dict):
+        return [(prefix, str(tree))]
+    return [pair for key, value in tree.items() for pair in _flat(value, f"{prefix}.{key}" if prefix else str(key))]
