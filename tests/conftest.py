@@ -26,6 +26,11 @@ if importlib.util.find_spec("hypothesis"):
     settings.load_profile("suite")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Start the slow ones first: one that starts last is waited for by workers that have nothing left to do."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> None:
     """One thread: more than one changes the bits."""

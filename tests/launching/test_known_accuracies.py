@@ -14,7 +14,7 @@ CHEAP = ["optimizer=adam", "budget.steps=null", "measure.speed=false", "evaluati
     [
         ("logreg", 2**-11, 3, 0.92),
         ("mlp", 2**-10, 4, 0.97),
-        ("lenet5", 2**-9, 1, 0.975),
+        pytest.param("lenet5", 2**-9, 1, 0.975, marks=pytest.mark.slow),
     ],
 )
 def test_test_accuracy(model: str, lr: float, epochs: int, accuracy: float, mnist_root: str) -> None:

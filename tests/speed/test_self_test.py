@@ -24,6 +24,7 @@ def ended(*words: str) -> int:
     return caught.value.code
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("person")
 def test_identical_code_passes_twice_the_time_is_caught_and_nothing_is_measured_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]

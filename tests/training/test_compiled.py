@@ -25,11 +25,13 @@ from bench.training.stack import Layout, Stack, stacked_batches
 from bench.training.stepper import PLAIN, Method, Stepper
 from tests.cases import TOY_CLASSES, TOY_SHAPE, builder, plan_of, toy_task
 
+#: In one worker: what is compiled is shared.
+pytestmark = pytest.mark.xdist_group("compiled")
+
 STARTS = [Start(lr, seed, seed, seed, seed) for lr in (0.05, 0.1) for seed in (0, 1)]
 LAYOUT = Layout(views=False, groups=False, wide=True)
-#: One task and what was compiled for it: compiling takes seconds.
 TASK = toy_task(dtype=torch.float32)
-KEPT: dict[tuple[Any, ...], Compiled] = {}
+Kept = dict[tuple[Any, ...], Compiled]
 
 
 def trained(method: Method, compiled: CompiledGradients | None) -> Stepper:
@@ -41,10 +43,23 @@ def trained(method: Method, compiled: CompiledGradients | None) -> Stepper:
     return stepper
 
 
+@pytest.fixture(scope="module")
+def first() -> tuple[Stepper, CompiledGradients]:
+    """The first trial, for which both shapes of batch are compiled."""
+    compiled = CompiledGradients(TASK, {})
+    return trained(PLAIN, compiled), compiled
+
+
+@pytest.fixture(scope="module")
+def kept(first: tuple[Stepper, CompiledGradients]) -> Kept:
+    """What was compiled for the task: compiling takes seconds."""
+    return first[1]._kept
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("method", [PLAIN, Method(clip_norm=0.5, average=0.9, factor=lambda step: 0.9**step)])
-def test_compiled_steps_are_eager_ones_to_rounding(method: Method) -> None:
-    compiled = CompiledGradients(TASK, KEPT)
+def test_compiled_steps_are_eager_ones_to_rounding(method: Method, kept: Kept) -> None:
+    compiled = CompiledGradients(TASK, kept)
     ours, eager = trained(method, compiled), trained(method, None)
     assert compiled.reason is None
     # A whole batch and what is left of an epoch, each with a gradient of its own.
@@ -54,18 +69,17 @@ def test_compiled_steps_are_eager_ones_to_rounding(method: Method) -> None:
     assert ours.gradient_evaluations == eager.gradient_evaluations == ours.steps == 40
 
 
-def test_compiling_is_not_on_the_training_clock() -> None:
-    compiled = CompiledGradients(TASK, {})
-    stepper = trained(PLAIN, compiled)
+def test_compiling_is_not_on_the_training_clock(first: tuple[Stepper, CompiledGradients], kept: Kept) -> None:
+    stepper, compiled = first
     assert 0 < stepper.seconds < compiled.seconds
-    again = CompiledGradients(TASK, KEPT)
+    again = CompiledGradients(TASK, kept)
     trained(PLAIN, again)
-    assert again.seconds == sum(KEPT[key].seconds for key in again.used) > 0
+    assert again.seconds == sum(kept[key].seconds for key in again.used) == compiled.seconds
 
 
-def test_stacks_are_compiled() -> None:
+def test_stacks_are_compiled(kept: Kept) -> None:
     ended = []
-    compiled = CompiledGradients(TASK, KEPT)
+    compiled = CompiledGradients(TASK, kept)
     for gradients in (compiled, None):
         batches = stacked_batches(TASK, STARTS, 8, "keep", True)
         stack = Stack(TASK, builder("momentum"), STARTS, batches, PLAIN, LAYOUT, gradients)
@@ -107,13 +121,13 @@ def test_a_compiled_gradient_that_is_not_autograds_is_not_used(monkeypatch: pyte
     )
 
 
-def test_where_all_has_diverged_nothing_is_decided(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_all_has_diverged_nothing_is_decided(monkeypatch: pytest.MonkeyPatch, kept: Kept) -> None:
     monkeypatch.setattr(module, "_compiled", lambda gradient, *given: torch.enable_grad()(gradient))
-    compiled, kept = CompiledGradients(TASK, KEPT), dict(KEPT)
+    compiled, before = CompiledGradients(TASK, kept), dict(kept)
     weights = [torch.full_like(p, torch.nan) for p in TASK.initialise(0)]
     inputs, labels = TASK.train.inputs[:5], TASK.train.labels[:5]
     assert compiled.of(TASK.loss, weights, len(weights), inputs, labels) is None
-    assert kept == KEPT
+    assert kept == before
     assert not compiled.used
 
 
