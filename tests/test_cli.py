@@ -294,7 +294,7 @@ def test_hydras_own_launcher_runs_the_grid_too(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "offered"),
     [
-        ("bench ", "audit export frontier list report run speed throughput verify wandb-check"),
+        ("bench ", "audit compare export frontier import list report run speed throughput verify wandb-check"),
         ("bench re", "report"),
         ("bench run opti", "optimizer"),
         ("bench run optimizer=ada", "optimizer=adagrad"),

@@ -13,17 +13,10 @@ from bench.errors import BenchError, UsageError, unknown
 
 #: Languages that a claim is written in.
 LANGUAGES = ("en", "zh")
+#: What a declaration has to say.
 _FIELDS = (
-    "sentence",
-    "who",
-    "contrast",
-    "direction",
-    "held_against",
-    "margin",
-    "unit",
-    "tasks",
-    "primary",
-    "literature",
+    *("sentence", "who", "contrast", "direction", "held_against", "margin", "unit"),
+    *("tasks", "primary", "literature", "experiment"),
 )
 
 
@@ -87,7 +80,7 @@ def claim(name: str) -> Claim:
     if name not in claim_names():
         raise unknown("claim", name, claim_names())
     raw: Any = OmegaConf.to_container(OmegaConf.create((_folder() / f"{name}.yaml").read_text(encoding="utf-8")))
-    missing = [field for field in (*_FIELDS, "literature", "experiment") if field not in raw]
+    missing = [field for field in _FIELDS if field not in raw]
     if missing:
         raise BenchError(f"claim {name}: its file has no {', '.join(missing)}")
     if raw["direction"] not in DIRECTIONS or "else" not in raw["margin"] or min(raw["margin"].values()) <= 0:

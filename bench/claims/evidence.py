@@ -63,7 +63,7 @@ class Evidence:
         budget: The budget held equal; empty where none is.
         rule: The learning-rate rule; empty where none is.
         measure: Which of several statistics of the claim; empty where it has one.
-        source: The table under tables/ that the statistic was taken from.
+        source: The table under tables/ that the statistic was taken from; curves.csv is that of `bench export`.
         note: What a reader has to know of this place, such as trials left out; empty for nothing.
         margin: The effect that matters, where it is not the claim's own; None for the claim's.
         unit: Of the statistic, likewise.

@@ -16,7 +16,7 @@ from bench.analysis.study import SETTING
 from bench.analysis.words import capital
 from bench.claims.claim import Claim, chosen_claims, frozen_hash
 from bench.claims.data import claim_data
-from bench.claims.evidence import judged
+from bench.claims.evidence import Data, judged
 from bench.claims.judges import JUDGES
 from bench.claims.wall import wall
 from bench.report import boundary, downhill, figures_claims, figures_cost, figures_learning, figures_profile, overview
@@ -92,14 +92,18 @@ def write_report(store: Store, out: Path, claims: Sequence[Claim], language: Mes
     sources = read_sources(store)
     exported = tables(sources.pairs)
     results = analyse(exported.cells, exported.trials, exported.curves)
-    told = _claims(exported, results, claims, language)
+    data = claim_data(exported, results)
+    told = _claims(data, claims, language)
     page = _page(sources, results, told, *read_pictures(store, sources, results))
     written = _Files(out)
     for plot in page.plots():
         for panel in plot.panels:
             written.text(f"figures/{panel.name}.svg", panel.drawing.file + "\n")
         written.table(f"figure-{plot.name}.csv", plot.table)
-    for name, frame in _whole_tables(sources, exported, results, told).items():
+    whole = _whole_tables(sources, exported, results, told)
+    if len(data.measures):
+        whole["measures.csv"] = data.measures
+    for name, frame in whole.items():
         written.table(name, frame)
     written.text("report.md", write_markdown(page))
     written.text("index.html", render_html(page))
@@ -107,8 +111,8 @@ def write_report(store: Store, out: Path, claims: Sequence[Claim], language: Mes
     return Written(out / "index.html", told.judged.missing)
 
 
-def _claims(exported: Tables, results: Results, claims: Sequence[Claim], language: Messages) -> Claims:
-    found = judged(claim_data(exported, results), claims, JUDGES)
+def _claims(data: Data, claims: Sequence[Claim], language: Messages) -> Claims:
+    found = judged(data, claims, JUDGES)
     plots: dict[str, tuple[Plot, ...]] = {
         claim.name: (plot,)
         for claim in claims
@@ -178,6 +182,7 @@ def _whole_tables(sources: Sources, exported: Tables, results: Results, claims: 
         "largest-against-smallest.csv": results.comparisons,
         "rules.csv": results.rule_outcomes,
         "to-target.csv": results.targets,
+        "seeds-to-target.csv": results.seeds_to_target,
         "throughput.csv": results.throughput,
         "speed-summary.csv": results.speeds,
         "memory.csv": results.memory,

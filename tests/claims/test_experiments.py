@@ -9,7 +9,7 @@ from bench.launching.hydra import grid_cells
 @pytest.mark.parametrize("experiment", sorted({claim(name).experiment for name in claim_names()}))
 def test_experiments_compose(experiment: str) -> None:
     cells = grid_cells([f"experiment={experiment}"])
-    assert len(cells) > 1
+    assert cells
     assert len({cell.id for cell in cells}) == len(cells)
     assert {cell.config.sweep for cell in cells} == {experiment}
 
