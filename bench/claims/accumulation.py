@@ -64,7 +64,8 @@ def _accumulated(table: pd.DataFrame) -> pd.DataFrame:
         others = " ".join(word for word in words if not word.startswith(_WORD))
         kept.append(bool(passes) and passes[0] < int(size))
         names.append(f"{name} ({others})" if others else name)
-    return table.assign(plain_optimizer=names)[np.array(kept, dtype=bool)]
+    named = table.assign(plain_optimizer=pd.Series(names, index=table.index, dtype=object))
+    return named[np.array(kept, dtype=bool)]
 
 
 def _costs(data: Data, claim: Claim) -> Iterator[Evidence]:
