@@ -7,6 +7,7 @@ from bench.errors import (
     BenchError,
     DataUnavailable,
     DeviceUnavailable,
+    EngineUnavailable,
     Incompatible,
     NotComparable,
     UsageError,
@@ -33,7 +34,8 @@ def test_unknown() -> None:
 
 
 def test_exit_codes() -> None:
-    codes = {BenchError: 1, UsageError: 2, Incompatible: 2, DataUnavailable: 2, NotComparable: 4, DeviceUnavailable: 1}
+    codes = {BenchError: 1, UsageError: 2, Incompatible: 2, DataUnavailable: 2, NotComparable: 4}
+    codes |= {DeviceUnavailable: 1, EngineUnavailable: 1}
     for kind, code in codes.items():
         assert kind("x").exit_code == code
         assert issubclass(kind, BenchError)

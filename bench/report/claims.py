@@ -28,6 +28,8 @@ ACROSS = "–"
 FILE = "claims.csv"
 #: Units that are written as ratios, and their base.
 LOGS = {"log ratio": math.e, "log2 ratio": 2.0}
+#: Ratios beyond so many powers of ten are written as none at all or as any.
+MOST_DECADES = 6
 
 
 @dataclass(frozen=True)
@@ -148,6 +150,9 @@ class Claims:
 
 def write(value: float, unit: str) -> str:
     """Write a statistic in its unit: fractions in percentage points, log ratios as ratios."""
+    if unit in LOGS and abs(value) * math.log10(LOGS[unit]) > MOST_DECADES:
+        # An interval so wide says nothing, and its ends would be numbers that nobody can read.
+        return "×∞" if value > 0 else "×0"
     if math.isinf(value):
         return "∞" if value > 0 else "−∞"
     if unit == "fraction":

@@ -214,6 +214,8 @@ def test_a_figure_cuts_intervals_that_have_no_end_and_leaves_out_what_is_no_numb
         (0.0123, "fraction", "+1.23 pp"),
         (0.5, "log2 ratio", "×1.41"),
         (0.0, "log ratio", "×1"),
+        (float("-inf"), "log ratio", "×0"),
+        (4344.2, "log2 ratio", "×∞"),
         (-1.02, "slope", "−1.02"),
         (float("-inf"), "slope", "−∞"),
     ],
