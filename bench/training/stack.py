@@ -18,9 +18,9 @@ from bench.tasks.problem import Split
 from bench.tasks.task import Task
 from bench.training.batches import Batches, BatchOrder, StackedBatches
 from bench.training.gradients import Gradients, Player
-from bench.training.graphs import Graphs, GraphSteps
+from bench.training.graphs import Graphs
 from bench.training.seeds import Start
-from bench.training.stepper import PLAIN, Method, lean_step, synchronise
+from bench.training.stepper import PLAIN, Method, Replaying, lean_step, synchronise
 
 Build = Callable[[list[Tensor], float], torch.optim.Optimizer]
 
@@ -40,7 +40,7 @@ class Layout(NamedTuple):
     wide: bool
 
 
-class Stack:
+class Stack(Replaying):
     """Trials that take their steps together; what `bench.training.stepper.Stepper` is to one.
 
     Args:
@@ -90,7 +90,7 @@ class Stack:
         self.optimizers = self._built(build)
         self._traced = gradients
         self._graphs = graphs if method == PLAIN and task.after_step is None else None
-        self._replay: GraphSteps | None = None
+        self._replay = None
         self._require_gradients()
         self._record_afresh()
         self._base_lrs = {
@@ -180,22 +180,8 @@ class Stack:
         self.seconds += taken / len(self.starts)
 
     @property
-    def why_eager(self) -> str | None:
-        """Why steps that were to be replayed are not; None where they are, or were not to be."""
-        return self._replay.reason if self._replay else None
-
-    @property
     def _preparing_seconds(self) -> float:
         return self._player.tracing_seconds + (self._replay.seconds if self._replay else 0.0)
-
-    def _replayed(self, step: GraphSteps, steps: int, stop: Callable[[], bool]) -> None:
-        for gathered in self.batches.take(steps):
-            for inputs, labels in gathered:
-                step(inputs, labels)
-            self.steps += len(gathered)
-            self.gradient_evaluations += len(gathered)
-            if stop():
-                break
 
     def _plain_step(self, inputs: Tensor, labels: Tensor) -> None:
         self._hand_out(self.gradients(inputs, labels), self._width if self.layout.views else 1)

@@ -53,7 +53,30 @@ class Method:
 PLAIN = Method()
 
 
-class Stepper:
+class Replaying:
+    """What a trial and a stack of trials have in common where their steps are replayed."""
+
+    batches: Batches
+    steps: int
+    gradient_evaluations: int
+    _replay: GraphSteps | None
+
+    @property
+    def why_eager(self) -> str | None:
+        """Why steps that were to be replayed are not; None where they are, or were not to be."""
+        return self._replay.reason if self._replay else None
+
+    def _replayed(self, step: GraphSteps, steps: int, stop: Callable[[], bool]) -> None:
+        for gathered in self.batches.take(steps):
+            for inputs, labels in gathered:
+                step(inputs, labels)
+            self.steps += len(gathered)
+            self.gradient_evaluations += len(gathered)
+            if stop():
+                break
+
+
+class Stepper(Replaying):
     """Takes training steps and keeps their clock.
 
     Args:
@@ -95,7 +118,7 @@ class Stepper:
         self.gradient_evaluations = 0
         self._compiles = isinstance(gradients, CompiledGradients)
         self._traced = gradients
-        self._replay: GraphSteps | None = None
+        self._replay = None
         if graphs is not None and self._is_plain:
             self._replay = graphs.steps(self._plain_step, self._player.prepare, self.weights, [optimizer])
         self._averages = [p.detach().clone() for p in self.parameters] if method.average is not None else None
@@ -144,11 +167,6 @@ class Stepper:
         return self.method == PLAIN and self.task.after_step is None
 
     @property
-    def why_eager(self) -> str | None:
-        """Why steps that were to be replayed are not; None where they are, or were not to be."""
-        return self._replay.reason if self._replay else None
-
-    @property
     def _preparing_seconds(self) -> float:
         return self._player.tracing_seconds + (self._replay.seconds if self._replay else 0.0)
 
@@ -168,15 +186,6 @@ class Stepper:
         for parameter, value in zip(self.parameters, self._player(inputs, labels), strict=True):
             parameter.grad = value
         lean_step(self.optimizer)()
-
-    def _replayed(self, step: GraphSteps, steps: int, stop: Callable[[], bool]) -> None:
-        for gathered in self.batches.take(steps):
-            for inputs, labels in gathered:
-                step(inputs, labels)
-            self.steps += len(gathered)
-            self.gradient_evaluations += len(gathered)
-            if stop():
-                break
 
     def _general(self, steps: int, stop: Callable[[], bool]) -> None:
         last = self.steps + steps
