@@ -145,6 +145,10 @@ def rule_words(outcomes: pd.DataFrame, references: pd.DataFrame) -> dict[str, An
             found[f"rule_{rule}"] = "failed"
         else:
             tuned, ruled = wide["re-tuned"].to_numpy(dtype=float), wide[rule].to_numpy(dtype=float)
+            if not np.isfinite(tuned + ruled).all():
+                # Diverged under the rule and re-tuned alike, or measured under one alone.
+                found[f"rule_{rule}"] = "open"
+                continue
             if by_loss and (np.minimum(-tuned, -ruled) > 0).all():
                 worse, margin = np.log(-ruled) - np.log(-tuned), math.log1p(LOSS_MARGIN)
             elif by_loss:
@@ -156,8 +160,6 @@ def rule_words(outcomes: pd.DataFrame, references: pd.DataFrame) -> dict[str, An
 
 
 def _held(worse: Array, margin: float) -> str:
-    if not np.isfinite(worse).all():
-        return "open"
     if not worse.any():
         # The rule asks for the very rate that re-tuning chose.
         return "held"

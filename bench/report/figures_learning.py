@@ -355,13 +355,18 @@ def _map_panel(scene: Scene, rows: pd.DataFrame, optimizer: str) -> Panel:
     sizes, measure = scene.sizes, scene.measure
     grid = rows.pivot(index="lr", columns="batch_size", values=measure.column("val"))
     grid = grid.reindex(index=rates[::-1], columns=sizes)
+    shades = shade(measure, grid)
+    # Where every trial diverged there is no lightest and darkest to find.
+    lightest, darkest = (0, 1) if shades.isna().all(axis=None) else (None, None)
     with figure_style():
         figure = canvas(height=1.25 + 0.27 * len(rates))
         axes = figure.add_subplot()
         axes.grid(visible=False)
         sns.heatmap(
-            shade(measure, grid),
+            shades,
             ax=axes,
+            vmin=lightest,
+            vmax=darkest,
             cmap="cividis",
             cbar=False,
             annot=_map_labels(rows, grid, measure),

@@ -103,7 +103,9 @@ def _batch_row(scene: Scene, row: dict[Any, Any]) -> tuple[Cell, ...]:
     column = measure.column("test")
     half = (row[f"{column}_hi"] - row[f"{column}_lo"]) / 2
     spread = f"± {measure.half_interval(half)}" if half == half else ""
-    lost = f"{round(row['n_diverged'])} of {round(row['n'])} diverged" if row["n_diverged"] else ""
+    lost = f"{round(row['n_diverged'])} of {round(row['n'])} diverged" if row["n_diverged"] > 0 else ""
+    if row["lr"] != row["lr"]:
+        lost = "diverged at every rate"
     never = row["seconds_to_target"] != row["seconds_to_target"]
     count = f"{round(row['reached'])} of {round(row['seeds'])} seeds" if row["seeds"] == row["seeds"] else ""
     target = [

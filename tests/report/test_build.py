@@ -11,7 +11,7 @@ import pytest
 from bench.report.build import build_report
 from bench.report.sources import portable
 from bench.results.store import Store
-from tests.report.synthetic import BROKEN, COMMAND, TRAIN, Plan, cell_id, write_sweep
+from tests.report.synthetic import BROKEN, COMMAND, TRAIN, Law, Plan, cell_id, write_sweep
 
 
 class Elements(HTMLParser):
@@ -176,6 +176,13 @@ def test_sweep_without_a_complete_cell_renders(tmp_path: Path) -> None:
     assert "Not answered:" in page
     assert "No mirror was kept." in page
     assert page.count(">failed<") >= 4
+
+
+def test_sweep_in_which_every_trial_diverged_renders(tmp_path: Path) -> None:
+    hot = {"sgd": Law(rate=0.6, cap_log2=-9.0, grid_log2=(-8, 1), overhead_ms=0.25)}
+    store = write_sweep(tmp_path, Plan(name="hot", optimizers=("sgd",), batch_sizes=(4, TRAIN), laws=hot))
+    page = build_report(store, tmp_path / "out").read_text(encoding="utf-8")
+    assert page.count("diverged at every rate") == 2
 
 
 def test_sweep_of_which_nothing_can_be_read_renders(tmp_path: Path) -> None:
