@@ -76,6 +76,12 @@ def _parser() -> Parser:
         metavar="NAME,…",
         help="claims to judge, such as C5,C16 (default: all; bench list claims)",
     )
+    report.add_argument(
+        "--also",
+        default="",
+        metavar="SWEEP,…",
+        help="other sweeps that claims may be judged on: each on that of the experiment which it names",
+    )
     report.add_argument("--language", default="en", metavar="LANGUAGE", help="en or zh (default: en)")
     export = _sweep_parser(commands, "export", "write a sweep's cells, trials and curves as tables")
     export.add_argument("-o", "--out", type=Path, help="folder to write (default: RESULTS_ROOT/SWEEP/export)")
@@ -244,10 +250,13 @@ def _report(options: argparse.Namespace) -> int:
     from bench.results.store import open_sweep
 
     claims, language = chosen_claims(options.claims), messages(options.language)
-    store = open_sweep(options.sweep, options.results_root)
+    store, *others = (
+        open_sweep(name, options.results_root) for name in (options.sweep, *filter(None, options.also.split(",")))
+    )
     if not options.skip_unreadable:
-        store.check_readable()
-    written = write_report(store, options.out or store.path / "report", claims, language)
+        for sweep in (store, *others):
+            sweep.check_readable()
+    written = write_report(store, options.out or store.path / "report", claims, language, others)
     print(f"report: {written.index}")
     for claim in written.missing if options.claims else ():
         print(f"{claim.name}: no data in this sweep; bench run -m experiment={claim.experiment} supplies them")

@@ -8,7 +8,7 @@ from bench.results.tables import Tables
 _COLUMNS = ["cell", *CONDITION, "batch_size", "lr", "seed", "step", "epoch", "examples", "metric", "value"]
 
 
-def claim_data(exported: Tables, results: Results) -> Data:
+def claim_data(exported: Tables, results: Results, sweep: str = "") -> Data:
     """Put the measures that were taken at evaluation points beside the analysis of the same sweep.
 
     Tasks with turned knobs and optimizers with another method are named as in the study, and cells that the study
@@ -17,6 +17,7 @@ def claim_data(exported: Tables, results: Results) -> Data:
     Args:
         exported: The sweep's tables.
         results: `bench.analysis.results.analyse` of these.
+        sweep: Its name.
     """
     curves = exported.curves
     measures = curves.loc[
@@ -26,4 +27,4 @@ def claim_data(exported: Tables, results: Results) -> Data:
     numbers = dict.fromkeys(("lr", "step", "epoch", "examples", "value"), float)
     placed = placed.astype({**numbers, "seed": int})[_COLUMNS]
     order = ["cell", "lr", "seed", "metric", "step"]
-    return Data(results, placed.sort_values(order, kind="stable", ignore_index=True))
+    return Data(results, placed.sort_values(order, kind="stable", ignore_index=True), sweep)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pandas as pd
 
@@ -34,6 +34,7 @@ COLUMNS = (
     "direction",
     "verdict",
     "n_needed",
+    "sweep",
     "source",
     "note",
 )
@@ -47,10 +48,12 @@ class Data:
         results: The analysis of the sweep.
         measures: Rows of the exported curves whose split is "measure": columns `CONDITION`, `cell`, `batch_size`,
             `lr`, `seed`, `step`, `epoch`, `examples`, `metric`, `value`.
+        sweep: Name of the sweep.
     """
 
     results: Results
     measures: pd.DataFrame
+    sweep: str = ""
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,7 @@ class Evidence:
         note: What a reader has to know of this place, such as trials left out; empty for nothing.
         margin: The effect that matters, where it is not the claim's own; None for the claim's.
         unit: Of the statistic, likewise.
+        sweep: Name of the sweep that it is taken from, as `judged` fills it in.
     """
 
     condition: dict[str, str]
@@ -78,6 +82,7 @@ class Evidence:
     note: str = ""
     margin: float | None = None
     unit: str | None = None
+    sweep: str = ""
 
     @property
     def place(self) -> tuple[str, ...]:
@@ -108,8 +113,11 @@ class Judged:
         return self.verdicts[self.verdicts["claim"] == claim.name]
 
 
-def judged(data: Data, claims: Sequence[Claim], judges: dict[str, Judge]) -> Judged:
-    """Judge claims on a sweep.
+def judged(data: Data, claims: Sequence[Claim], judges: dict[str, Judge], others: Sequence[Data] = ()) -> Judged:
+    """Judge claims on a sweep, or on several.
+
+    Of several sweeps each claim is judged on one: that of the experiment which it names, if it is among them, else the
+    first that has the data. Which one it is does not depend on what any of them says.
 
     Intervals are adjusted by Holm's procedure in families that were declared with the claims: the primary places of all
     claims are one, what stands for an answer; the other places of each claim are another.
@@ -118,8 +126,9 @@ def judged(data: Data, claims: Sequence[Claim], judges: dict[str, Judge]) -> Jud
         data: The sweep.
         claims: Which claims.
         judges: By name of a claim, how it is judged.
+        others: Further sweeps, in order. Their tables stand in a folder of their name.
     """
-    found = {claim.name: list(judges[claim.name](data, claim)) for claim in claims}
+    found = {claim.name: _evidence(claim, data, others, judges[claim.name]) for claim in claims}
     families: dict[str, list[tuple[Claim, Evidence]]] = {}
     for claim in claims:
         for evidence in found[claim.name]:
@@ -132,6 +141,14 @@ def judged(data: Data, claims: Sequence[Claim], judges: dict[str, Judge]) -> Jud
     table = table.sort_values(["order_", *PLACE], kind="stable", ignore_index=True).drop(columns="order_")
     missing = tuple(claim for claim in claims if not found[claim.name])
     return Judged(tuple(claims), table, missing)
+
+
+def _evidence(claim: Claim, data: Data, others: Sequence[Data], judge: Judge) -> list[Evidence]:
+    for sweep in sorted((data, *others), key=lambda sweep: sweep.sweep != claim.experiment):
+        if found := list(judge(sweep, claim)):
+            folder = "" if sweep is data else f"{sweep.sweep}/"
+            return [replace(item, sweep=sweep.sweep, source=f"{folder}{item.source}") for item in found]
+    return []
 
 
 def _is_primary(claim: Claim, evidence: Evidence) -> bool:
@@ -171,6 +188,7 @@ def _rows(members: Sequence[tuple[Claim, Evidence]], primary: bool) -> list[dict
                 "direction": claim.direction,
                 "verdict": said.word,
                 "n_needed": said.n_needed if math.isfinite(said.n_needed) else math.nan,
+                "sweep": evidence.sweep,
                 "source": evidence.source,
                 "note": evidence.note,
             }

@@ -11,14 +11,14 @@ import pandas as pd
 from bench import __version__
 from bench.analysis.outcomes import unfinished_cells
 from bench.analysis.pictures import Pictures
-from bench.analysis.results import Results, analyse
 from bench.analysis.study import SETTING
 from bench.analysis.words import capital
 from bench.claims.claim import Claim, chosen_claims, frozen_hash
 from bench.claims.data import claim_data
-from bench.claims.evidence import Data, judged
+from bench.claims.evidence import Data, Judged, judged
 from bench.claims.judges import JUDGES
 from bench.claims.wall import wall
+from bench.errors import UsageError
 from bench.report import boundary, downhill, figures_claims, figures_cost, figures_learning, figures_profile, overview
 from bench.report.claims import Claims
 from bench.report.evidence import audit_frame, environment_frame
@@ -27,10 +27,9 @@ from bench.report.messages import Messages, messages
 from bench.report.overview import is_many
 from bench.report.page import PICTURES, Page, Part, Section, render_html
 from bench.report.plot import Plot, Scene
-from bench.report.sources import Sources, Unreadable, read_pictures, read_sources
+from bench.report.sources import Sources, Sweep, Unreadable, read_pictures, read_sweep
 from bench.results.csv import write_csv
 from bench.results.store import Store
-from bench.results.tables import Tables, tables
 
 #: Section id (the texts of a language have its heading, under `section` and in a word under `short`), and the figures.
 SECTIONS = (
@@ -73,7 +72,9 @@ def build_report(store: Store, out: Path) -> Path:
     return write_report(store, out, chosen_claims(""), messages("en")).index
 
 
-def write_report(store: Store, out: Path, claims: Sequence[Claim], language: Messages) -> Written:
+def write_report(
+    store: Store, out: Path, claims: Sequence[Claim], language: Messages, others: Sequence[Store] = ()
+) -> Written:
     """Write the report of a sweep.
 
     Two calls on the same records write the same bytes. Nothing is written outside `out`; files of an earlier
@@ -85,45 +86,49 @@ def write_report(store: Store, out: Path, claims: Sequence[Claim], language: Mes
         out: Folder to write to; made if missing. The page is out/index.html.
         claims: Which claims to judge.
         language: Its texts.
+        others: Sweeps that claims may be judged on besides (`bench.claims.evidence.judged` says which).
 
     Raises:
+        UsageError: Two sweeps have the same name.
         OSError: Something cannot be written.
     """
-    sources = read_sources(store)
-    exported = tables(sources.pairs)
-    results = analyse(exported.cells, exported.trials, exported.curves)
-    data = claim_data(exported, results)
-    told = _claims(data, claims, language)
-    page = _page(sources, results, told, *read_pictures(store, sources, results))
+    names = [item.sweep for item in (store, *others)]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise UsageError(f"sweep {twice[0]!r} is given twice: a report tells its sweeps apart by their names")
+    sweep, *beside = (read_sweep(item) for item in (store, *others))
+    data, *more = (claim_data(item.exported, item.results, item.sources.sweep) for item in (sweep, *beside))
+    told = _claims(data, more, claims, language)
+    page = _page(sweep, beside, told, *read_pictures(store, sweep.sources, sweep.results))
     written = _Files(out)
     for plot in page.plots():
         for panel in plot.panels:
             written.text(f"figures/{panel.name}.svg", panel.drawing.file + "\n")
         written.table(f"figure-{plot.name}.csv", plot.table)
-    whole = _whole_tables(sources, exported, results, told)
-    if len(data.measures):
-        whole["measures.csv"] = data.measures
-    for name, frame in whole.items():
+    for name, frame in (_tables(sweep, data) | _tables_of_claims(told)).items():
         written.table(name, frame)
+    for item, source in zip(beside, more, strict=True):
+        for name, frame in _tables_behind(item, source, told.judged).items():
+            written.table(name, frame)
     written.text("report.md", write_markdown(page))
     written.text("index.html", render_html(page))
-    written.manifest(sources)
+    written.manifest(sweep.sources, [item.sources for item in beside])
     return Written(out / "index.html", told.judged.missing)
 
 
-def _claims(data: Data, claims: Sequence[Claim], language: Messages) -> Claims:
-    found = judged(data, claims, JUDGES)
+def _claims(data: Data, others: Sequence[Data], claims: Sequence[Claim], language: Messages) -> Claims:
+    found = judged(data, claims, JUDGES, others)
     plots: dict[str, tuple[Plot, ...]] = {
         claim.name: (plot,)
         for claim in claims
         if (plot := figures_claims.forest(claim, found.of(claim), language)) is not None
     }
-    return Claims(found, wall(found), plots, frozen_hash(), language)
+    return Claims(found, wall(found), plots, frozen_hash(), language, bool(others))
 
 
 def _page(
-    sources: Sources, results: Results, claims: Claims, pictures: Pictures, unpictured: tuple[Unreadable, ...]
+    sweep: Sweep, beside: Sequence[Sweep], claims: Claims, pictures: Pictures, unpictured: tuple[Unreadable, ...]
 ) -> Page:
+    results = sweep.results
     settings = [
         dict(zip(SETTING, (str(value) for value in key), strict=True))
         for key in results.study.cells[SETTING].drop_duplicates().sort_values(SETTING).itertuples(index=False)
@@ -148,7 +153,7 @@ def _page(
         section = Section("profile", *_headings("profile", measure, claims.say), (Part(None, (plot,)),))
         # Before the folded settings; after the figures that every sweep has.
         sections.insert(0 if many else len(sections), section)
-    return Page(sources, results, claims, tuple(scenes), tuple(sections), unpictured, many)
+    return Page(sweep.sources, results, claims, tuple(scenes), tuple(sections), unpictured, many, tuple(beside))
 
 
 def _measure(scenes: Sequence[Scene]) -> str:
@@ -164,7 +169,9 @@ def _headings(section: str, measure: str, say: Messages) -> tuple[str, str]:
     return say(f"section.{section}", **values), say(f"short.{section}", **values)
 
 
-def _whole_tables(sources: Sources, exported: Tables, results: Results, claims: Claims) -> dict[str, pd.DataFrame]:
+def _tables(sweep: Sweep, data: Data) -> dict[str, pd.DataFrame]:
+    """Return the tables of a sweep."""
+    sources, exported, results = sweep.sources, sweep.exported, sweep.results
     records = [record for record, _ in sources.pairs]
     unreadable = pd.DataFrame(
         [{"cell": item.cell, "status": "unreadable", "reason": item.reason} for item in sources.unreadable],
@@ -172,7 +179,7 @@ def _whole_tables(sources: Sources, exported: Tables, results: Results, claims: 
     )
     unfinished = unfinished_cells(results.study.cells)
     failed = pd.concat([unfinished, unreadable], ignore_index=True) if len(unreadable) else unfinished
-    return {
+    found = {
         "cells.csv": exported.cells,
         "trials.csv": exported.trials,
         "summary.csv": results.summary,
@@ -189,12 +196,24 @@ def _whole_tables(sources: Sources, exported: Tables, results: Results, claims: 
         "scaling.csv": results.scaling,
         "budgets.csv": results.budgets,
         "advice.csv": results.advice,
-        "claims.csv": claims.judged.verdicts,
-        "claims-wall.csv": claims.wall,
         "unfinished.csv": failed.reindex(columns=unfinished.columns),
         "audit.csv": audit_frame(records),
         "environment.csv": environment_frame(records),
     }
+    return found | ({"measures.csv": data.measures} if len(data.measures) else {})
+
+
+def _tables_of_claims(claims: Claims) -> dict[str, pd.DataFrame]:
+    return {"claims.csv": claims.judged.verdicts, "claims-wall.csv": claims.wall}
+
+
+def _tables_behind(sweep: Sweep, data: Data, found: Judged) -> dict[str, pd.DataFrame]:
+    """Return the tables of another sweep that verdicts were taken from, and what tells of its cells and trials."""
+    name = sweep.sources.sweep
+    sources = set(found.verdicts.loc[found.verdicts["sweep"] == name, "source"])
+    kept = {"cells.csv", "trials.csv", "unfinished.csv", "audit.csv", "environment.csv"}
+    mine = {f"{name}/{table}": (table, frame) for table, frame in _tables(sweep, data).items()}
+    return {path: frame for path, (table, frame) in mine.items() if table in kept or path in sources}
 
 
 @dataclass
@@ -214,13 +233,14 @@ class _Files:
 
     def table(self, name: str, frame: pd.DataFrame) -> None:
         path = self.out / "tables" / name
+        path.parent.mkdir(exist_ok=True)
         write_csv(frame, path)
         self._count(f"tables/{name}", path.read_bytes())
 
     def _count(self, name: str, content: bytes) -> None:
         self.digests[name] = hashlib.sha256(content).hexdigest()
 
-    def manifest(self, sources: Sources) -> None:
+    def manifest(self, sources: Sources, others: Sequence[Sources]) -> None:
         """Write manifest.json, after removing what an earlier report left and this one no longer has."""
         path = self.out / "manifest.json"
         self._remove_stale(path)
@@ -231,6 +251,10 @@ class _Files:
             "records": {record.cell: record.digest for record, _ in sources.pairs},
             "unreadable": {item.cell: item.reason for item in sources.unreadable},
         }
+        if others:
+            manifest["others"] = {
+                item.sweep: {record.cell: record.digest for record, _ in item.pairs} for item in others
+            }
         path.write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
     def _remove_stale(self, manifest: Path) -> None:
@@ -241,6 +265,7 @@ class _Files:
         for name in known if isinstance(known, dict) else ():
             # Only what such a report can have written; a manifest from elsewhere must not delete anything
             # else.
-            folder, _, file = str(name).rpartition("/")
-            if folder in ("figures", "tables") and file and name not in self.digests and not file.startswith("."):
-                (self.out / folder / file).unlink(missing_ok=True)
+            folder, *parts = str(name).split("/")
+            plain = 1 <= len(parts) <= 2 and all(part and not part.startswith(".") for part in parts)
+            if folder in ("figures", "tables") and plain and name not in self.digests:
+                (self.out / folder).joinpath(*parts).unlink(missing_ok=True)

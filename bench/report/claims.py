@@ -100,6 +100,7 @@ class Claims:
         plots: By name of a claim, its figures.
         digest: `bench.claims.claim.frozen_hash`.
         say: The report's language.
+        several: Whether claims may be judged on another sweep than the report's.
     """
 
     judged: Judged
@@ -107,6 +108,7 @@ class Claims:
     plots: dict[str, tuple[Plot, ...]]
     digest: str
     say: Messages
+    several: bool = False
 
     def told(self) -> list[Told]:
         """Return the section of every claim, in order."""
@@ -145,7 +147,10 @@ class Claims:
         tables = tuple(_tables(claim, found, self.say)) if len(found) else ()
         plots = self.plots.get(claim.name, ())
         command = "" if len(found) else f"bench run -m experiment={claim.experiment}"
-        return Told(brick, tuple(_facts(claim, self.say)), tables, tuple(_notes(found, self.say)), plots, command)
+        facts = _facts(claim, self.say)
+        if self.several and len(found):
+            facts.append((self.say("claims.judged_on"), ", ".join(dict.fromkeys(found["sweep"]))))
+        return Told(brick, tuple(facts), tables, tuple(_notes(found, self.say)), plots, command)
 
 
 def write(value: float, unit: str) -> str:

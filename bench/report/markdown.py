@@ -92,6 +92,7 @@ def _claims(page: Page) -> list[str]:
     if not told:
         return []
     lines = [f"## {_text(say('claims.title'))}", "", _text(page.claims.families()), ""]
+    lines += [_text(page.judged_on()), ""] if page.judged_on() else []
     lines += [f"{_text(say('claims.hash'))} `{page.claims.digest}` ([CSV](tables/{FILE})).", ""]
     for item in told:
         lines += [*_claim(item), *([_text(say("claims.none")), "", f"    {item.command}", ""] if item.command else [])]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from importlib import resources
 
 import jinja2
+import pandas as pd
 from markupsafe import Markup
 
 from bench import __version__
@@ -32,9 +33,10 @@ from bench.report.messages import Messages
 from bench.report.overview import LEGEND, matrices
 from bench.report.plot import Plot, Scene
 from bench.report.reproduce import Recipe, cell_command, recipes
-from bench.report.sources import Sources, Unreadable, portable
+from bench.report.sources import Sources, Sweep, Unreadable, portable
 from bench.report.style import HALO, theme_variables
 from bench.report.view import Table, batch_table, data_table, dense_table, scaling_table, verdict_tables
+from bench.results.record import Record
 
 #: Sections that only some tasks can have; the others say it when they are empty.
 PICTURES = ("downhill", "boundary")
@@ -80,6 +82,7 @@ class Page:
         unpictured: Cells whose snapshots could not be read.
         many: Whether the sweep has so many settings or optimizers that an overview stands first and each setting is
             folded.
+        others: Sweeps that claims were judged on besides.
     """
 
     sources: Sources
@@ -89,6 +92,7 @@ class Page:
     sections: tuple[Section, ...]
     unpictured: tuple[Unreadable, ...] = ()
     many: bool = False
+    others: tuple[Sweep, ...] = ()
 
     def plots(self) -> Iterator[Plot]:
         """All figures, in order."""
@@ -229,20 +233,24 @@ class Page:
 
     def failed(self) -> Table | None:
         """What has no place in the figures, and why."""
-        study = self.results.study
-        return failed_table(unfinished_cells(study.cells), self.sources.unreadable, study.repeated)
+        studies = [self.results.study, *(sweep.results.study for sweep in self.others)]
+        return failed_table(
+            pd.concat([unfinished_cells(study.cells) for study in studies]),
+            [item for sources in self._all_sources() for item in sources.unreadable],
+            pd.concat([study.repeated for study in studies]),
+        )
 
     def tracebacks(self) -> list[tuple[str, str]]:
         """Cell id and traceback of every failed cell that kept one."""
-        return [(record.cell, portable(record.traceback)) for record, _ in self.sources.pairs if record.traceback]
+        return [(record.cell, portable(record.traceback)) for record in self._records() if record.traceback]
 
     def audit(self) -> Table | None:
         """The self-audit."""
-        return audit_table(audit_frame([record for record, _ in self.sources.pairs]))
+        return audit_table(audit_frame(self._records()))
 
     def environment(self) -> Table | None:
         """Versions and hardware."""
-        records = [record for record, _ in self.sources.pairs]
+        records = self._records()
         return environment_table(environment_frame(records), len(records))
 
     def mirror(self) -> Mirror:
@@ -251,7 +259,22 @@ class Page:
 
     def recipes(self) -> list[Recipe]:
         """Commands for every part."""
-        return recipes(self.sweep, self.sources.command)
+        others = [(sweep.sources.sweep, sweep.sources.command) for sweep in self.others]
+        return recipes(self.sweep, self.sources.command, others)
+
+    def judged_on(self) -> str:
+        """Which sweeps claims were judged on; empty where it is this one alone."""
+        if not self.others:
+            return ""
+        told = [(sources.sweep, len(sources.pairs)) for sources in self._all_sources()]
+        sweeps = [self.say("claims.sweep", sweep=sweep, cells=cells) for sweep, cells in told]
+        return self.say("claims.sweeps", sweeps=", ".join(sweeps))
+
+    def _all_sources(self) -> list[Sources]:
+        return [self.sources, *(sweep.sources for sweep in self.others)]
+
+    def _records(self) -> list[Record]:
+        return [record for sources in self._all_sources() for record, _ in sources.pairs]
 
     def cell_recipes(self) -> list[Recipe]:
         """Commands for single cells, in the order of the tables."""

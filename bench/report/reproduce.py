@@ -2,6 +2,7 @@
 
 import dataclasses
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,17 +23,23 @@ class Recipe:
     command: str
 
 
-def recipes(sweep: str, command: str) -> list[Recipe]:
+def recipes(sweep: str, command: str, others: Sequence[tuple[str, str]] = ()) -> list[Recipe]:
     """List the commands that reproduce the parts of a report.
 
     Args:
         sweep: Name of the sweep.
         command: The command line that launched it.
+        others: The same of the sweeps that claims were judged on besides.
     """
     name = shlex.quote(sweep)
+    also = f" --also {shlex.quote(','.join(name for name, _ in others))}" if others else ""
     return [
         Recipe("The records: train every cell (cells already there are not trained again)", command),
-        Recipe("This page, its figures and tables, from the records", f"bench report {name}"),
+        *[
+            Recipe(f"The records of {other}, which claims were judged on besides", launched)
+            for other, launched in others
+        ],
+        Recipe("This page, its figures and tables, from the records", f"bench report {name}{also}"),
         Recipe("The cells, trials and curves as flat tables", f"bench export {name}"),
         Recipe("Train stored cells again and compare digests", f"bench verify {name}"),
         Recipe("The self-audit of the measurement", "bench audit"),

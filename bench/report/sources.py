@@ -10,10 +10,11 @@ from typing import Any
 import pandas as pd
 
 from bench.analysis.pictures import Pictures, collect
-from bench.analysis.results import Results
+from bench.analysis.results import Results, analyse
 from bench.results.curves import empty_curves
 from bench.results.record import Record, RecordError
 from bench.results.store import Store
+from bench.results.tables import Tables, tables
 
 #: An absolute path in a message says more about a machine than about the failure.
 _ABSOLUTE = re.compile(r"(?<![\w.:/~-])(?:[A-Za-z]:)?(?:[/\\][\w.@+~-]+){2,}[/\\]?")
@@ -56,6 +57,28 @@ class Sources:
         commands = Counter(record.command for record, _ in self.pairs if record.command)
         # Of several equally common ones the first in order of cell id, so that every render says the same.
         return portable(commands.most_common(1)[0][0]) if commands else f"bench run -m sweep={self.sweep}"
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A sweep as a report takes it.
+
+    Attributes:
+        sources: What was found on disk.
+        exported: Its tables.
+        results: Their analysis.
+    """
+
+    sources: Sources
+    exported: Tables
+    results: Results
+
+
+def read_sweep(store: Store) -> Sweep:
+    """Read a sweep and analyse it."""
+    sources = read_sources(store)
+    exported = tables(sources.pairs)
+    return Sweep(sources, exported, analyse(exported.cells, exported.trials, exported.curves))
 
 
 def read_sources(store: Store) -> Sources:

@@ -11,7 +11,7 @@ from bench.errors import UsageError
 from tests.analysis.hand_made import hand_study
 
 
-def data_of(gap: float) -> Data:
+def data_of(gap: float, sweep: str = "") -> Data:
     """Three batch sizes of which the largest ends `gap` below the smallest, up to noise of the seeds."""
     noise = (0.0003, -0.0002, 0.0001, 0.0, -0.0002, 0.0002, -0.0001, 0.0001)
 
@@ -26,7 +26,7 @@ def data_of(gap: float) -> Data:
     )
     curves[["split", "metric"]] = curves["name"].str.split("_", expand=True)
     results = analyse(made.cells, made.trials, curves.drop(columns="name"))
-    return Data(results, pd.DataFrame())
+    return Data(results, pd.DataFrame(), sweep)
 
 
 @pytest.mark.parametrize(
@@ -41,6 +41,20 @@ def test_large_batches_generalise_worse(gap: float, word: str) -> None:
     assert primary["verdict"].tolist() == [word]
     assert primary["estimate"].iloc[0] == pytest.approx(gap, abs=2e-4)
     assert (found.verdicts["lo_adjusted"] <= found.verdicts["lo"]).all()
+
+
+def test_of_several_sweeps_a_claim_takes_that_of_its_experiment_then_the_first() -> None:
+    better, worse = data_of(-0.02, claim("C5").experiment), data_of(0.02, "mine")
+    for first, others, verdict, sweep, folder in (
+        (worse, [better], "refuted", better.sweep, f"{better.sweep}/"),
+        (better, [worse], "refuted", better.sweep, ""),
+        (worse, [data_of(0.0, "yours")], "supported", "mine", ""),
+        (Data(worse.results, pd.DataFrame(), "mine"), [], "supported", "mine", ""),
+    ):
+        found = judged(first, [claim("C5")], JUDGES, others).verdicts
+        assert found.loc[found["primary"], "verdict"].tolist() == [verdict]
+        assert set(found["sweep"]) == {sweep}
+        assert set(found["source"]) == {f"{folder}largest-against-smallest.csv"}
 
 
 def test_claims_are_found_by_name() -> None:

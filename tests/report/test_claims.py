@@ -130,6 +130,33 @@ def test_a_claim_without_data_names_its_experiment(
 
 
 @pytest.mark.usefixtures("alone")
+def test_claims_are_judged_on_the_sweep_of_their_experiment(
+    small: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = write_sweep(tmp_path, Plan(name=claim("C5").experiment, batch_sizes=(16, 256), epochs=1, steps=20, seeds=4))
+    words = ["report", str(small.path), "--also", str(other.path), "-o", str(tmp_path / "out")]
+    for _ in range(2):
+        with pytest.raises(SystemExit, match="0"):
+            main([*words, "--claims", "C5"])
+        rows = pd.read_csv(tmp_path / "out/tables/claims.csv")
+        assert set(rows["sweep"]) == {other.sweep}
+        for source in set(rows["source"]) | {f"{other.sweep}/trials.csv"}:
+            assert len(pd.read_csv(tmp_path / "out/tables" / source))
+    for file in ("index.html", "report.md"):
+        text = (tmp_path / "out" / file).read_text(encoding="utf-8").replace("\\", "")
+        assert "small (4 cells), mnist5k_claims (4 cells)" in text
+        assert "--also mnist5k_claims" in text
+        assert "Judged on" in text
+    main_only = [*words[:2], *words[4:], "--claims", "C5"]
+    with pytest.raises(SystemExit, match="0"):
+        main(main_only)
+    assert not list((tmp_path / "out/tables").glob("*/*"))
+    with pytest.raises(SystemExit, match="2"):
+        main(["report", str(small.path), "--also", str(small.path)])
+    assert "sweep 'small' is given twice" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("alone")
 def test_the_language_switches_and_two_renders_are_the_same(small: Store, tmp_path: Path) -> None:
     for name in ("first", "second"):
         write_report(small, tmp_path / name, [claim("C5")], messages("zh"))
