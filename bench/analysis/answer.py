@@ -66,7 +66,8 @@ def _span(rows: list[Row]) -> str:
 
 def _against_time(rows: list[Row], batch: Callable[[float], str], target: str) -> str:
     lost = [row for row in rows if row["verdict"] == "refuted"]
-    named = " or ".join(batch(size) for size in sorted({int(row["batch_from"]) for row in lost}))
+    first, *others = (batch(size) for size in sorted({int(row["batch_from"]) for row in lost}))
+    named = words.listing([first, *[other.removeprefix("batch ") for other in others]], "or")
     return f"{named} reached {target} first{_who(lost, rows)}"
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 from bench import __version__
 from bench.analysis.outcomes import unfinished_cells
 from bench.analysis.pictures import Pictures
-from bench.analysis.study import SETTING
+from bench.analysis.study import CONDITION, SETTING
 from bench.analysis.words import capital
 from bench.claims.claim import Claim, chosen_claims, frozen_hash
 from bench.claims.data import claim_data
@@ -200,7 +200,9 @@ def _tables(sweep: Sweep, data: Data) -> dict[str, pd.DataFrame]:
         "audit.csv": audit_frame(records),
         "environment.csv": environment_frame(records),
     }
-    return found | ({"measures.csv": data.measures} if len(data.measures) else {})
+    # What a cell's axes are stands in cells.csv; with them the file is half as large again.
+    measures = data.measures.drop(columns=[name for name in CONDITION if name in data.measures])
+    return found | ({"measures.csv": measures} if len(measures) else {})
 
 
 def _tables_of_claims(claims: Claims) -> dict[str, pd.DataFrame]:
