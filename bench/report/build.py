@@ -30,7 +30,7 @@ from bench.report.plot import Plot, Scene
 from bench.report.sources import Sources, Unreadable, read_pictures, read_sources
 from bench.results.csv import write_csv
 from bench.results.store import Store
-from bench.results.tables import Tables, tables
+from bench.results.tables import Tables
 
 #: Section id (the texts of a language have its heading, under `section` and in a word under `short`), and the figures.
 SECTIONS = (
@@ -90,7 +90,7 @@ def write_report(store: Store, out: Path, claims: Sequence[Claim], language: Mes
         OSError: Something cannot be written.
     """
     sources = read_sources(store)
-    exported = tables(sources.pairs)
+    exported = sources.exported
     results = analyse(exported.cells, exported.trials, exported.curves)
     data = claim_data(exported, results)
     told = _claims(data, claims, language)
@@ -165,7 +165,6 @@ def _headings(section: str, measure: str, say: Messages) -> tuple[str, str]:
 
 
 def _whole_tables(sources: Sources, exported: Tables, results: Results, claims: Claims) -> dict[str, pd.DataFrame]:
-    records = [record for record, _ in sources.pairs]
     unreadable = pd.DataFrame(
         [{"cell": item.cell, "status": "unreadable", "reason": item.reason} for item in sources.unreadable],
         columns=["cell", "status", "reason"],
@@ -192,8 +191,8 @@ def _whole_tables(sources: Sources, exported: Tables, results: Results, claims: 
         "claims.csv": claims.judged.verdicts,
         "claims-wall.csv": claims.wall,
         "unfinished.csv": failed.reindex(columns=unfinished.columns),
-        "audit.csv": audit_frame(records),
-        "environment.csv": environment_frame(records),
+        "audit.csv": audit_frame(sources.records),
+        "environment.csv": environment_frame(sources.records),
     }
 
 
@@ -228,7 +227,7 @@ class _Files:
             "suite_version": __version__,
             "sweep": sources.sweep,
             "files": dict(sorted(self.digests.items())),
-            "records": {record.cell: record.digest for record, _ in sources.pairs},
+            "records": {record.cell: record.digest for record in sources.records},
             "unreadable": {item.cell: item.reason for item in sources.unreadable},
         }
         path.write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n", encoding="utf-8")

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from importlib import resources
 
 import jinja2
@@ -113,6 +114,7 @@ class Page:
         """The texts of its language."""
         return self.claims.say
 
+    @cached_property
     def advised(self) -> list[Advice]:
         """Which batch size to use, for every task and optimizer."""
         return advice.advised(self.results, self.say)
@@ -138,6 +140,7 @@ class Page:
             return "Nothing of this sweep could be read."
         return (self.summary() if self.many else self.headline(self.scenes[0])).text
 
+    @cached_property
     def matrices(self) -> list[Table]:
         """Optimizers against tasks."""
         return matrices(self.results)
@@ -157,7 +160,7 @@ class Page:
 
     def counts(self) -> str:
         """How many cells there are, by status."""
-        statuses = Counter(str(record.status) for record, _ in self.sources.pairs)
+        statuses = Counter(str(record.status) for record in self.sources.records)
         statuses["unreadable"] = len(self.sources.unreadable)
         trials = len(self.results.study.trials)
         diverged = int((self.results.study.trials["status"] == "diverged").sum())
@@ -234,15 +237,17 @@ class Page:
 
     def tracebacks(self) -> list[tuple[str, str]]:
         """Cell id and traceback of every failed cell that kept one."""
-        return [(record.cell, portable(record.traceback)) for record, _ in self.sources.pairs if record.traceback]
+        return [(record.cell, portable(record.traceback)) for record in self.sources.records if record.traceback]
 
+    @cached_property
     def audit(self) -> Table | None:
         """The self-audit."""
-        return audit_table(audit_frame([record for record, _ in self.sources.pairs]))
+        return audit_table(audit_frame(self.sources.records))
 
+    @cached_property
     def environment(self) -> Table | None:
         """Versions and hardware."""
-        records = [record for record, _ in self.sources.pairs]
+        records = self.sources.records
         return environment_table(environment_frame(records), len(records))
 
     def mirror(self) -> Mirror:
@@ -253,10 +258,11 @@ class Page:
         """Commands for every part."""
         return recipes(self.sweep, self.sources.command)
 
+    @cached_property
     def cell_recipes(self) -> list[Recipe]:
         """Commands for single cells, in the order of the tables."""
         records = sorted(
-            (record for record, _ in self.sources.pairs),
+            self.sources.records,
             key=lambda r: (
                 r.axes.task,
                 r.axes.optimizer,
