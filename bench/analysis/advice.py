@@ -9,9 +9,10 @@ import pandas as pd
 
 from bench.analysis.intervals import mean_interval
 from bench.analysis.measures import LOSS_MARGIN, accuracy_margin, direction, values
+from bench.analysis.rows import Groups, Rows
 from bench.analysis.rules import EXPONENTS
-from bench.analysis.scaling import regimes
-from bench.analysis.study import CONDITION, conditions, select
+from bench.analysis.scaling import regime_ends
+from bench.analysis.study import CONDITION, conditions
 
 Array = npt.NDArray[np.float64]
 
@@ -64,34 +65,37 @@ def advice(
         seed, and `steps`, `examples`, `seconds` how many times as much it takes as `batch_size`: geometric means
         over seeds with 95 % t intervals. `batch_quickest` has the fewest seconds to the target, with the range over
         seeds. `never` counts batch sizes at which some seed never reached the target. `rule_fixed`, `rule_linear` and
-        `rule_sqrt` are as `rule_words` returns, of the rate at `rule_reference` carried to `rule_batch`. Bytes that a
+        `rule_sqrt` are as `_rule_words` returns, of the rate at `rule_reference` carried to `rule_batch`. Bytes that a
         step holds by count are about `memory_fixed_mib` + batch size · `memory_per_example_mib`, at most the fraction
         `memory_error` away.
     """
+    targets, held = Groups(seeds_to_target, CONDITION), Groups(memory, CONDITION)
+    goodness = direction(seed_outcomes) * values(seed_outcomes, "test")
+    outcomes = Groups(seed_outcomes.assign(goodness=goodness), CONDITION)
+    reference = Groups(references, CONDITION)
     rows = []
-    for key in conditions(cells).itertuples(index=False):
-        keys = dict(zip(CONDITION, map(str, key), strict=True))
-        found: dict[str, Any] = {**dict.fromkeys(COLUMNS, math.nan), **keys}
-        found |= _target(select(seeds_to_target, **keys))
-        found |= rule_words(select(seed_outcomes, **keys), select(references, **keys))
-        rows.append(found | _memory(select(memory, **keys)))
+    for key in conditions(cells).itertuples(index=False, name=None):
+        found: dict[str, Any] = {**dict.fromkeys(COLUMNS, math.nan), **dict(zip(CONDITION, map(str, key), strict=True))}
+        found |= _target(targets[key])
+        found |= _rule_words(outcomes[key], reference[key])
+        rows.append(found | _memory(held[key]))
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def _table(rows: pd.DataFrame, measure: str) -> tuple[Array, Array]:
+def _table(rows: Rows, measure: str) -> tuple[Array, Array]:
     """Return batch sizes, and values as seeds × batch sizes."""
-    wide = rows[rows["measure"] == measure].pivot(index="seed", columns="batch_size", values="value")
-    return wide.columns.to_numpy(dtype=float), wide.to_numpy(dtype=float)
+    wide = rows.where(rows["measure"] == measure).wide()
+    return wide.sizes, wide.table
 
 
-def _target(rows: pd.DataFrame) -> dict[str, Any]:
+def _target(rows: Rows) -> dict[str, Any]:
     batch, steps = _table(rows, "steps")
     whole = np.isfinite(steps).all(axis=0)
     known: dict[str, Any] = {"never": int((~whole).sum()), "seeds": int(steps.shape[0])}
     if whole.sum() < 2:
         return known
-    advised, beyond = regimes(batch, steps).b_perfect, float(batch[whole].max())
-    alone = [regimes(batch[whole], row[whole]).b_perfect for row in steps]
+    advised, beyond = regime_ends(batch, steps)[0], float(batch[whole].max())
+    alone = [regime_ends(batch[whole], row[whole])[0] for row in steps]
     known |= {"batch_size": advised, "batch_lo": min(alone), "batch_hi": max(alone), "batch_beyond": beyond}
     known["batch_smallest"] = float(batch[whole].min())
     for price in PRICES if beyond > advised else ():
@@ -111,7 +115,7 @@ def _target(rows: pd.DataFrame) -> dict[str, Any]:
     return known
 
 
-def rule_words(outcomes: pd.DataFrame, references: pd.DataFrame) -> dict[str, Any]:
+def _rule_words(outcomes: Rows, references: Rows) -> dict[str, Any]:
     """Say of each learning-rate rule whether it held at the largest batch, at equal epochs.
 
     Test results under the rule are taken from those under re-tuning, within seeds. The rule "held" where the 95 %
@@ -120,43 +124,48 @@ def rule_words(outcomes: pd.DataFrame, references: pd.DataFrame) -> dict[str, An
     for lies outside the grid; else "open".
 
     Args:
-        outcomes: One condition's rows of `bench.analysis.rules.seed_outcomes`.
+        outcomes: One condition's rows of `bench.analysis.rules.seed_outcomes`, with `goodness`: the test result,
+            higher is better.
         references: Its row of `bench.analysis.rules.reference_batch_sizes`.
 
     Returns:
         `rule_NAME` of every rule, `rule_batch`, `rule_reference`; nothing where the reference is the largest batch.
     """
-    at = outcomes[outcomes["budget"] == BUDGET]
-    if at.empty or references.empty:
+    at = outcomes.where(outcomes["budget"] == BUDGET)
+    if not len(at) or not len(references):
         return {}
-    largest, reference = float(at["batch_size"].max()), float(references["reference"].iloc[0])
+    largest, reference = float(at["batch_size"].max()), float(references.first("reference"))
     if largest <= reference:
         return {}
-    at = at[at["batch_size"] == largest]
-    at = at.assign(goodness_=direction(at) * values(at, "test"))
-    wide = at.pivot(index="seed", columns="rule", values="goodness_")
-    lost = at.pivot(index="seed", columns="rule", values="diverged").eq(True)
-    by_loss = at["measure"].iloc[0] == "loss"
+    at = at.of(largest)
+    by_rule = {str(rule): at.where(at["rule"] == rule) for rule in dict.fromkeys(at["rule"])}
+    seeds = np.unique(at["seed"])
+    by_loss = at.first("measure") == "loss"
     found: dict[str, Any] = {"rule_batch": largest, "rule_reference": reference}
     for rule in EXPONENTS:
-        if rule not in wide or "re-tuned" not in wide:
+        if rule not in by_rule or "re-tuned" not in by_rule:
             found[f"rule_{rule}"] = "outside"
-        elif (lost[rule] & ~lost["re-tuned"]).any():
+            continue
+        (ruled, lost), (tuned, lost_too) = (_by_seed(by_rule[name], seeds) for name in (rule, "re-tuned"))
+        if (lost & ~lost_too).any():
             found[f"rule_{rule}"] = "failed"
+        elif not np.isfinite(tuned + ruled).all():
+            # Diverged under the rule and re-tuned alike, or measured under one alone.
+            found[f"rule_{rule}"] = "open"
+        elif by_loss and (np.minimum(-tuned, -ruled) > 0).all():
+            found[f"rule_{rule}"] = _held(np.log(-ruled) - np.log(-tuned), math.log1p(LOSS_MARGIN))
         else:
-            tuned, ruled = wide["re-tuned"].to_numpy(dtype=float), wide[rule].to_numpy(dtype=float)
-            if not np.isfinite(tuned + ruled).all():
-                # Diverged under the rule and re-tuned alike, or measured under one alone.
-                found[f"rule_{rule}"] = "open"
-                continue
-            if by_loss and (np.minimum(-tuned, -ruled) > 0).all():
-                worse, margin = np.log(-ruled) - np.log(-tuned), math.log1p(LOSS_MARGIN)
-            elif by_loss:
-                worse, margin = tuned - ruled, LOSS_MARGIN * float(np.abs(tuned).mean())
-            else:
-                worse, margin = tuned - ruled, accuracy_margin(str(at["task"].iloc[0]))
-            found[f"rule_{rule}"] = _held(worse, margin)
+            margin = LOSS_MARGIN * float(np.abs(tuned).mean()) if by_loss else accuracy_margin(str(at.first("task")))
+            found[f"rule_{rule}"] = _held(tuned - ruled, margin)
     return found
+
+
+def _by_seed(rows: Rows, seeds: npt.NDArray[np.int64]) -> tuple[Array, npt.NDArray[np.bool_]]:
+    """Return goodness, nan where a seed has none, and whether the seed diverged."""
+    place = np.searchsorted(seeds, rows["seed"])
+    goodness, lost = np.full(seeds.size, np.nan), np.zeros(seeds.size, dtype=bool)
+    goodness[place], lost[place] = rows["goodness"], rows["diverged"]
+    return goodness, lost
 
 
 def _held(worse: Array, margin: float) -> str:
@@ -169,8 +178,8 @@ def _held(worse: Array, margin: float) -> str:
     return "failed" if mean.lo > 0 and mean.mean >= margin else "open"
 
 
-def _memory(held: pd.DataFrame) -> dict[str, float]:
-    batch, step = held["batch_size"].to_numpy(dtype=float), held["step_mib"].to_numpy(dtype=float)
+def _memory(held: Rows) -> dict[str, float]:
+    batch, step = held["batch_size"].astype(float), held["step_mib"].astype(float)
     if np.unique(batch).size < 2:
         return {}
     slope, fixed = np.polyfit(batch, step, 1)

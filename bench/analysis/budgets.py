@@ -1,8 +1,10 @@
 """Budgets are cuts through the curves: what each trial had reached after equal epochs, steps or seconds."""
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
+from bench.analysis.rows import codes
 from bench.analysis.study import CONDITION, METRICS, POINT, TRIAL, Study
 
 #: Budget → its column in the trials table and in the evaluations. `end` is whatever the run's own budget
@@ -14,6 +16,9 @@ AXES = {
     "seconds": ("train_seconds", "train_seconds"),
 }
 BUDGETS = (*AXES, "end")
+
+#: What tells trials apart.
+_KEYS = ["cell", "lr", "seed"]
 
 #: A budget given as a decimal number of epochs is reached by an evaluation that differs only in rounding.
 ROUNDING = 1 + 1e-9
@@ -68,6 +73,7 @@ def cuts(data: Study) -> pd.DataFrame:
     trials = data.complete_trials()
     limits = common_budgets(trials)
     base = trials[["cell", *TRIAL, "status"]]
+    runs = _Runs(data.evaluations, base)
     frames = []
     for budget in BUDGETS:
         frame = base.copy()
@@ -79,8 +85,7 @@ def cuts(data: Study) -> pd.DataFrame:
             merged = frame[CONDITION].merge(limits[[*CONDITION, budget]], on=CONDITION, how="left")
             frame["budget_value"] = merged[budget].to_numpy(dtype=float)
             limit = frame["budget_value"]
-            frame = frame[limit.notna()]
-        frames.append(_cut(data.evaluations, frame, limit[frame.index], budget))
+        frames.append(_cut(runs, frame, limit.to_numpy(dtype=float), budget))
     table = pd.concat(frames, ignore_index=True)
     levels = untrained_levels(data.evaluations, data.cells)
     table = table.merge(data.cells[["cell", "measure", "test_examples"]], on="cell", how="left")
@@ -91,20 +96,53 @@ def cuts(data: Study) -> pd.DataFrame:
     return table.drop(columns=["cell", "status"]).sort_values(["budget", *TRIAL], ignore_index=True)
 
 
-def _cut(evaluations: pd.DataFrame, trials: pd.DataFrame, limit: pd.Series, budget: str) -> pd.DataFrame:
-    keys = ["cell", "lr", "seed"]
+class _Runs:
+    """Where each trial's evaluations stand among all: from `starts` on, so many as `lengths`.
+
+    Args:
+        evaluations: As in `Study`.
+        trials: Columns `cell`, `lr`, `seed`.
+    """
+
+    def __init__(self, evaluations: pd.DataFrame, trials: pd.DataFrame) -> None:
+        self.evaluations = evaluations.reset_index(drop=True)
+        key = codes(self.evaluations, _KEYS)
+        self.starts = np.flatnonzero(np.diff(key, prepend=-1))
+        self.lengths = np.diff(self.starts, append=len(key))
+        known = self.evaluations.loc[self.starts, _KEYS].assign(run_=np.arange(self.starts.size))
+        #: Of each trial, the number of its run; −1 where nothing was evaluated.
+        self.of_trial = trials[_KEYS].merge(known, on=_KEYS, how="left")["run_"].fillna(-1).to_numpy(dtype=int)
+
+    def last(self, axis: str, limits: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+        """Return the place of each trial's last evaluation at or before its limit on an axis; −1 where it has none."""
+        if not self.starts.size:
+            return np.full(len(limits), -1)
+        known = self.of_trial >= 0
+        of_run = np.full(self.starts.size, np.nan)
+        of_run[self.of_trial[known]] = limits[known]
+        before = self.evaluations[axis].to_numpy(dtype=float) <= np.repeat(of_run, self.lengths)
+        last = np.maximum.reduceat(np.where(before, np.arange(before.size), -1), self.starts)
+        return np.where(known, last[self.of_trial], -1)
+
+    def ends(self) -> npt.NDArray[np.int64]:
+        """Return the place of each trial's last evaluation; −1 where it has none."""
+        return np.append(self.starts + self.lengths - 1, -1)[self.of_trial]
+
+
+def _cut(runs: _Runs, trials: pd.DataFrame, limit: npt.NDArray[np.float64], budget: str) -> pd.DataFrame:
     axis = AXES[budget][1] if budget in AXES else "step"
-    limits = trials[keys].assign(limit_=limit.to_numpy(dtype=float) * ROUNDING)
-    rows = evaluations.merge(limits, on=keys)
-    last = rows.drop_duplicates(keys, keep="last")[[*keys, axis]].rename(columns={axis: "reached_"})
-    at_cut = rows[rows[axis] <= rows["limit_"]].drop_duplicates(keys, keep="last").drop(columns="limit_")
-    table = trials.merge(at_cut, on=keys, how="left").merge(last, on=keys, how="left").merge(limits, on=keys)
+    limit = limit * ROUNDING
+    kept = ~np.isnan(limit)
+    trials, limit, at_cut, at_end = trials[kept], limit[kept], runs.last(axis, limit)[kept], runs.ends()[kept]
+    found = runs.evaluations.drop(columns=_KEYS).reindex(at_cut)
+    reached = runs.evaluations[axis].reindex(at_end).to_numpy(dtype=float)
+    table = pd.concat([trials, found.set_index(trials.index)], axis=1)
     # What ended beyond the cut had, at the cut, not yet diverged or been interrupted.
-    ended_early = ~(table["reached_"] > table["limit_"])
+    ended_early = ~(reached > limit)
     lost = table[METRICS].isna().all(axis=1)
     table["diverged"] = (table["status"] == "diverged") & (ended_early | lost)
     table["missing"] = (table["status"] == "interrupted") & ended_early | lost & ~table["diverged"]
-    return table.drop(columns=["reached_", "limit_"])
+    return table
 
 
 def reached(table: pd.DataFrame) -> pd.DataFrame:

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.analysis.intervals import CONFIDENCE, mean_interval, t_quantile
-from bench.analysis.statistics.estimates import Estimate, t_estimate
+from bench.analysis.statistics.estimates import Estimate, StudentT, t_estimate
 from bench.errors import UsageError
 
 Array = npt.NDArray[np.float64]
@@ -75,12 +75,14 @@ class Line:
     Attributes:
         intercept: With its interval.
         slope: With its interval.
+        slope_estimator: The slope, waiting for a confidence.
         relative_rms: Root mean square of the residuals as shares of y.
         n: Points.
     """
 
     intercept: Estimate
     slope: Estimate
+    slope_estimator: StudentT
     relative_rms: float
     n: int
 
@@ -107,8 +109,8 @@ def fit_line(x: npt.ArrayLike, y: npt.ArrayLike, confidence: float = CONFIDENCE)
     residuals = 1 - (coefficients[0] + coefficients[1] * at) / values
     n = int(at.size)
     intercept = t_estimate(float(coefficients[0]), float(errors[0]), degrees, n, confidence)
-    slope = t_estimate(float(coefficients[1]), float(errors[1]), degrees, n, confidence)
-    return Line(intercept, slope, float(np.sqrt(np.mean(residuals**2))), n)
+    slope = StudentT(float(coefficients[1]), float(errors[1]), degrees, n)
+    return Line(intercept, slope(confidence), slope, float(np.sqrt(np.mean(residuals**2))), n)
 
 
 def _points(x: npt.ArrayLike, y: npt.ArrayLike) -> tuple[Array, Array]:

@@ -10,7 +10,8 @@ from bench.analysis import words
 from bench.analysis.comparisons import STEPS_MARGIN, TIME_MARGIN
 from bench.analysis.intervals import mean_interval, verdict
 from bench.analysis.measures import MEASURES, Accuracy
-from bench.analysis.study import CONDITION, records
+from bench.analysis.rows import Groups, Rows, split
+from bench.analysis.study import CONDITION, condition_of, records
 
 MEMORY_MARGIN = 0.01
 
@@ -49,13 +50,12 @@ def findings(
     for row in records(speeds):
         keys = {name: row[name] for name in CONDITION}
         rows += [keys | found for found in (_speed(row), _memory(row)) if found]
-    by_measure = dict(list(seeds.groupby([*CONDITION, "measure"])))
-    for key, group in targets.groupby(CONDITION):
-        keys = {name: str(value) for name, value in zip(CONDITION, key, strict=True)}
+    by_measure = Groups(seeds, [*CONDITION, "measure"])
+    for key, group in split(targets, CONDITION):
         for measure in ("steps", "seconds"):
-            own = by_measure.get((*key, measure))
-            if own is not None and (found := _target(group, own, measure)):
-                rows.append(keys | found)
+            rows_of = group.where(group["measure"] == measure)
+            if found := _target(rows_of, by_measure[(*key, measure)], measure):
+                rows.append(condition_of(key) | found)
     tuned = comparisons[(comparisons["rule"] == "re-tuned") & comparisons["budget"].isin(["epochs", "steps"])]
     rows += [{name: row[name] for name in CONDITION} | _generalisation(row) for row in records(tuned)]
     table = pd.DataFrame(rows).reindex(columns=COLUMNS)
@@ -111,21 +111,23 @@ def _memory(row: dict[str, Any]) -> dict[str, Any] | None:
     }
 
 
-def _target(group: pd.DataFrame, seeds: pd.DataFrame, measure: str) -> dict[str, Any] | None:
+def _target(rows: Rows, seeds: Rows, measure: str) -> dict[str, Any] | None:
     """Compare the largest batch with the best one; where it is the best, with the smallest that got there too."""
-    rows = group[group["measure"] == measure].sort_values("batch_size")
-    reached = rows[rows["median"].notna()]
-    if len(rows) < 2 or reached.empty:
+    order = np.argsort(rows["batch_size"])
+    sizes, medians = rows["batch_size"][order].tolist(), rows["median"][order].astype(float)
+    reached = np.flatnonzero(~np.isnan(medians))
+    if len(sizes) < 2 or not reached.size or not len(seeds):
         return None
-    largest = rows.iloc[-1]
-    best = reached.iloc[int(reached["median"].argmin())]
-    is_best = best["batch_size"] == largest["batch_size"]
-    alone = is_best and len(reached) == 1
-    other = rows.iloc[0] if alone else reached.iloc[0] if is_best else best
-    values = seeds.pivot(index="seed", columns="batch_size", values="value")
-    ratios = values[largest["batch_size"]] / values[other["batch_size"]]
-    logs = mean_interval(np.log(ratios.to_numpy(dtype=float)))
-    never = not math.isfinite(largest["median"])
+    largest, best = len(sizes) - 1, int(reached[medians[reached].argmin()])
+    is_best = best == largest
+    alone = is_best and reached.size == 1
+    other = 0 if alone else int(reached[0]) if is_best else best
+    values = seeds.wide()
+    # Where an untrained model is past the target, nothing is divided by nothing.
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratios = values.at(sizes[largest]) / values.at(sizes[other])
+    logs = mean_interval(np.log(ratios))
+    never = not math.isfinite(medians[largest])
     # A ratio to a batch size that never got there is that of its luckiest seeds.
     one_sided = never or alone
     effect, lo, hi = (math.exp(value) for value in (logs.mean, logs.lo, logs.hi))
@@ -134,10 +136,10 @@ def _target(group: pd.DataFrame, seeds: pd.DataFrame, measure: str) -> dict[str,
         "topic": "time" if measure == "seconds" else "steps",
         "claim": f"the largest batch reaches the target in the fewest {measure}",
         "verdict": "refuted" if never else "supported" if alone else _log_verdict(effect, lo, hi, margin, -1),
-        "batch_from": other["batch_size"],
-        "batch_to": largest["batch_size"],
-        "value_from": other["median"],
-        "value_to": largest["median"],
+        "batch_from": sizes[other],
+        "batch_to": sizes[largest],
+        "value_from": float(medians[other]),
+        "value_to": float(medians[largest]),
         "unit": measure,
         "effect": math.nan if one_sided else effect,
         "lo": math.nan if one_sided else lo,

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.analysis.intervals import CONFIDENCE, mean_interval
-from bench.analysis.statistics.estimates import Estimate, two_way_estimate
+from bench.analysis.statistics.estimates import Estimate, StudentT, two_way_estimator
 from bench.errors import UsageError
 
 Array = npt.NDArray[np.float64]
@@ -24,6 +24,7 @@ class BestRates:
         edge: Whether the best one is an end of the grid: the true one may lie outside.
         slope: Of log2 η* on log2 B over batch sizes away from the edge: 1 is the linear rule, ½ the square root's; n is
             the number of these batch sizes. No interval with fewer than 2 seeds or 3 of them.
+        estimator: The slope, waiting for a confidence.
         rules: Of "linear" (1), "sqrt" (½) and "constant" (0), those that the interval holds.
     """
 
@@ -32,6 +33,7 @@ class BestRates:
     refined: tuple[float, ...]
     edge: tuple[bool, ...]
     slope: Estimate
+    estimator: StudentT
     rules: tuple[str, ...]
 
 
@@ -69,7 +71,8 @@ def best_learning_rates(
     per_seed = np.stack([_optima(np.log2(grid), np.where(np.isfinite(one), one, -np.inf))[1] for one in table])
     # A seed whose own best lies at the edge says no more than that; the grid's end is the nearest it can come.
     ends = np.where(np.isnan(per_seed), np.log2(grid)[_arg_max(table)], per_seed)
-    slope = _slope(np.log2(batch[inner]), ends[:, inner], confidence)
+    estimator = _slope(np.log2(batch[inner]), ends[:, inner])
+    slope = estimator(confidence)
     rules = tuple(name for name, value in RULE_SLOPES.items() if slope.lo <= value <= slope.hi)
     return BestRates(
         tuple(batch.tolist()),
@@ -77,27 +80,28 @@ def best_learning_rates(
         tuple((2.0**refined).tolist()),
         tuple(edge.tolist()),
         slope,
+        estimator,
         rules,
     )
 
 
-def _slope(x: Array, y: Array, confidence: float) -> Estimate:
+def _slope(x: Array, y: Array) -> StudentT:
     """Return the mean slope of the rows of y on x, for seeds × batch sizes; nan with fewer than two batch sizes."""
     seeds, k = y.shape
     if k < 2:
-        return Estimate(math.nan, math.nan, math.nan, k, confidence)
+        return StudentT(math.nan, math.nan, 0.0, k)
     centred = x - x.mean()
     spread = float(centred @ centred)
     slopes = y @ centred / spread
     mean = float(slopes.mean())
     if seeds < 2 or k < 3:
-        return Estimate(mean, math.nan, math.nan, k, confidence)
+        return StudentT(mean, math.nan, 0.0, k)
     residuals = y - y.mean(axis=1, keepdims=True) - slopes[:, None] * centred
     shared = residuals.mean(axis=0)
     by_seed = float(slopes.var(ddof=1)) / seeds
     by_batch = float(shared @ shared) / (k - 2) / spread
     both = float(((residuals - shared) ** 2).sum()) / ((seeds - 1) * (k - 2)) / seeds / spread
-    return replace(two_way_estimate(mean, (by_seed, by_batch, both), (seeds - 1, k - 2), confidence), n=k)
+    return replace(two_way_estimator(mean, (by_seed, by_batch, both), (seeds - 1, k - 2)), n=k)
 
 
 def _score_table(batch_sizes: npt.ArrayLike, rates: npt.ArrayLike, scores: npt.ArrayLike) -> tuple[Array, Array, Array]:

@@ -31,6 +31,7 @@ class Results:
 
     Attributes:
         study: The tables, arranged.
+        cuts: `bench.analysis.budgets.cuts`.
         budgets: `bench.analysis.budgets.common_budgets`.
         references: `bench.analysis.rules.reference_batch_sizes`.
         choices: `bench.analysis.rules.retuned`.
@@ -56,6 +57,7 @@ class Results:
     """
 
     study: Study
+    cuts: pd.DataFrame
     budgets: pd.DataFrame
     references: pd.DataFrame
     choices: pd.DataFrame
@@ -104,6 +106,7 @@ def analyse(cells: pd.DataFrame, trials: pd.DataFrame, curves: pd.DataFrame) -> 
     ratios = performance_ratios(data.cells, targets)
     return Results(
         study=data,
+        cuts=cut,
         budgets=common_budgets(complete),
         references=references,
         choices=choices,

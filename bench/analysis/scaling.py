@@ -1,13 +1,14 @@
 """How steps to target follow the batch size: three regimes, and the critical batch size."""
 
+import functools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
 
-from bench.analysis.intervals import CONFIDENCE, mean_interval, t_quantile
-from bench.analysis.statistics.estimates import Estimate
+from bench.analysis.intervals import CONFIDENCE, t_quantile
+from bench.analysis.statistics.estimates import Estimate, StudentT, mean_estimator
 from bench.errors import UsageError
 
 Array = npt.NDArray[np.float64]
@@ -46,6 +47,7 @@ class Regimes:
         maximal: The same from b_max on; 0 is maximal data parallelism.
         whole: The same over all batch sizes.
         censored: Batch sizes at which some seed never reached the target: in none of the numbers above.
+        slopes: The four slopes by name, waiting for a confidence.
     """
 
     b_perfect: float
@@ -55,6 +57,7 @@ class Regimes:
     maximal: Estimate
     whole: Estimate
     censored: tuple[float, ...]
+    slopes: dict[str, StudentT] = field(default_factory=dict, compare=False)
 
 
 def regimes(batch_sizes: npt.ArrayLike, steps: npt.ArrayLike, confidence: float = CONFIDENCE) -> Regimes:
@@ -79,26 +82,36 @@ def regimes(batch_sizes: npt.ArrayLike, steps: npt.ArrayLike, confidence: float 
     whole = np.isfinite(table).all(axis=0)
     censored = tuple(float(size) for size in batch[~whole])
     known, logs = batch[whole], np.log2(table[:, whole])
+    b_perfect, b_max = _ends(known, logs)
+
+    def slope(lo: float, hi: float) -> StudentT:
+        inside = (known >= lo) & (known <= hi)
+        return slope_estimator(known[inside], logs[:, inside])
+
+    found = {
+        "perfect": slope(known.min(initial=math.inf), b_perfect),
+        "between": slope(min(b_perfect, b_max), max(b_perfect, b_max)),
+        "maximal": slope(b_max, known.max(initial=-math.inf)),
+        "whole": slope(-math.inf, math.inf),
+    }
+    return Regimes(
+        b_perfect, b_max, **{name: one(confidence) for name, one in found.items()}, censored=censored, slopes=found
+    )
+
+
+def regime_ends(batch_sizes: npt.ArrayLike, steps: npt.ArrayLike) -> tuple[float, float]:
+    """Return `b_perfect` and `b_max` of `regimes`, which takes the same, without any slope."""
+    batch, table = _grid(batch_sizes, steps, "steps")
+    whole = np.isfinite(table).all(axis=0)
+    return _ends(batch[whole], np.log2(table[:, whole]))
+
+
+def _ends(known: Array, logs: Array) -> tuple[float, float]:
     if known.size < 2:
-        none = Estimate(math.nan, math.nan, math.nan, int(table.shape[0]), confidence)
-        return Regimes(math.nan, math.nan, none, none, none, none, censored)
+        return math.nan, math.nan
     mean = 2.0 ** logs.mean(axis=0)
     b_perfect = float(known[mean <= PERFECT_TOLERANCE * mean[0] * known[0] / known].max())
-    b_max = float(known[mean <= MAXIMAL_TOLERANCE * mean.min()].min())
-
-    def slope(lo: float, hi: float) -> Estimate:
-        inside = (known >= lo) & (known <= hi)
-        return slope_over_seeds(known[inside], logs[:, inside], confidence)
-
-    return Regimes(
-        b_perfect,
-        b_max,
-        slope(known[0], b_perfect),
-        slope(min(b_perfect, b_max), max(b_perfect, b_max)),
-        slope(b_max, known[-1]),
-        slope(known[0], known[-1]),
-        censored,
-    )
+    return b_perfect, float(known[mean <= MAXIMAL_TOLERANCE * mean.min()].min())
 
 
 def slope_over_seeds(batch_sizes: Array, log2_values: Array, confidence: float = CONFIDENCE) -> Estimate:
@@ -112,12 +125,16 @@ def slope_over_seeds(batch_sizes: Array, log2_values: Array, confidence: float =
     Returns:
         Doublings per doubling; nan with fewer than two batch sizes.
     """
+    return slope_estimator(batch_sizes, log2_values)(confidence)
+
+
+def slope_estimator(batch_sizes: Array, log2_values: Array) -> StudentT:
+    """Return `slope_over_seeds` waiting for its confidence."""
     seeds = int(log2_values.shape[0])
     if batch_sizes.size < 2:
-        return Estimate(math.nan, math.nan, math.nan, seeds, confidence)
+        return StudentT(math.nan, math.nan, 0.0, seeds)
     centred = np.log2(batch_sizes) - np.log2(batch_sizes).mean()
-    found = mean_interval(log2_values @ centred / (centred @ centred), confidence)
-    return Estimate(found.mean, found.lo, found.hi, seeds, confidence)
+    return replace(mean_estimator(log2_values @ centred / (centred @ centred)), n=seeds)
 
 
 @dataclass(frozen=True)
@@ -173,12 +190,10 @@ def critical_batch(batch_sizes: npt.ArrayLike, steps: npt.ArrayLike, confidence:
         nothing = Estimate(math.nan, math.nan, math.nan, k, confidence)
         reason = f"{k} batch sizes at which every seed reached the target: at least 3 are needed"
         return CriticalBatch(nothing, math.nan, (), math.nan, False, reason)
-    ends = math.log(batch[0] / CRITICAL_REACH), math.log(batch[-1] * CRITICAL_REACH)
-    u = np.linspace(*ends, 4001)
-    squares = _hyperbola_squares(u, batch, logs)
+    u, curves = _grid_curves(tuple(batch.tolist()))
+    squares = _hyperbola_squares(curves, logs)
     least = int(squares.argmin())
-    best = _refine(u, least, batch, logs)
-    lowest = float(_hyperbola_squares(np.array([best]), batch, logs)[0])
+    best, lowest = _refine(u, least, batch, logs)
     limit = lowest * (1 + t_quantile((1 + confidence) / 2, k - 2) ** 2 / (k - 2))
     inside = np.flatnonzero(squares <= limit)
     inside = inside if inside.size else np.array([least])
@@ -197,16 +212,28 @@ def critical_batch(batch_sizes: npt.ArrayLike, steps: npt.ArrayLike, confidence:
     return CriticalBatch(found, math.exp(float(offsets.mean())), values, rms, not reason, reason)
 
 
-def _hyperbola_squares(u: Array, batch: Array, logs: Array) -> Array:
+@functools.lru_cache(maxsize=64)
+def _grid_curves(batch_sizes: tuple[float, ...]) -> tuple[Array, Array]:
+    """Return a grid of log B_crit, shape (points,), and log(1 + B_crit/B) there, shape (points, batches)."""
+    batch = np.array(batch_sizes)
+    u = np.linspace(math.log(batch[0] / CRITICAL_REACH), math.log(batch[-1] * CRITICAL_REACH), 4001)
+    curves = np.log1p(np.exp(u)[:, None] / batch)
+    for array in (u, curves):
+        array.setflags(write=False)
+    return u, curves
+
+
+def _hyperbola_squares(curves: Array, logs: Array) -> Array:
     """Return the sum of squares at each log B_crit, with the best S_min for it."""
-    offsets = logs - np.log1p(np.exp(u)[:, None] / batch)
-    return np.asarray(offsets.var(axis=1) * batch.size)
+    return np.asarray((logs - curves).var(axis=1) * logs.size)
 
 
-def _refine(u: Array, least: int, batch: Array, logs: Array) -> float:
-    """Return the minimum near a grid point, by a finer grid between its neighbours."""
+def _refine(u: Array, least: int, batch: Array, logs: Array) -> tuple[float, float]:
+    """Return the minimum near a grid point, by a finer grid between its neighbours, and the sum of squares there."""
     fine = np.linspace(u[max(least - 1, 0)], u[min(least + 1, u.size - 1)], 201)
-    return float(fine[_hyperbola_squares(fine, batch, logs).argmin()])
+    squares = _hyperbola_squares(np.log1p(np.exp(fine)[:, None] / batch), logs)
+    place = int(squares.argmin())
+    return float(fine[place]), float(squares[place])
 
 
 def _crossing(u: Array, squares: Array, left: int, limit: float) -> float:

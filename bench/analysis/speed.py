@@ -7,7 +7,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from bench.analysis.study import CONDITION, POINT
+from bench.analysis.rows import split
+from bench.analysis.study import CONDITION, POINT, condition_of
 
 MIB = 2.0**20
 
@@ -106,23 +107,22 @@ def speed_summary(cells: pd.DataFrame) -> pd.DataFrame:
     """
     fast, held = throughput(cells), memory(cells)
     rows: list[dict[str, Any]] = []
-    for key, group in fast.groupby(CONDITION):
-        ordered = group.sort_values("batch_size")
-        first, last = ordered.iloc[0], ordered.iloc[-1]
-        model = step_time_model(ordered["batch_size"], ordered["step_ms"])
-        knee = model[0] / model[1] if model and model[1] > 0 else math.nan
+    for key, group in split(fast.sort_values([*CONDITION, "batch_size"]), CONDITION):
+        sizes, speeds = group["batch_size"].tolist(), group["examples_per_second"].tolist()
+        least, most = (group[f"examples_per_second_{end}"].tolist() for end in ("lo", "hi"))
+        model = step_time_model(group["batch_size"], group["step_ms"])
         rows.append(
-            dict(zip(CONDITION, key, strict=True))
+            condition_of(key)
             | {
-                "batch_small": int(first["batch_size"]),
-                "batch_large": int(last["batch_size"]),
-                "eps_small": first["examples_per_second"],
-                "eps_large": last["examples_per_second"],
-                "eps_ratio": last["examples_per_second"] / first["examples_per_second"],
-                "eps_ratio_lo": last["examples_per_second_lo"] / first["examples_per_second_hi"],
-                "eps_ratio_hi": last["examples_per_second_hi"] / first["examples_per_second_lo"],
-                "batch_fastest": int(ordered["batch_size"].iloc[int(ordered["examples_per_second"].argmax())]),
-                "knee": knee,
+                "batch_small": sizes[0],
+                "batch_large": sizes[-1],
+                "eps_small": speeds[0],
+                "eps_large": speeds[-1],
+                "eps_ratio": speeds[-1] / speeds[0],
+                "eps_ratio_lo": least[-1] / most[0],
+                "eps_ratio_hi": most[-1] / least[0],
+                "batch_fastest": sizes[int(np.argmax(speeds))],
+                "knee": model[0] / model[1] if model and model[1] > 0 else math.nan,
             }
         )
     columns = [

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from bench.analysis.measures import measure_names
+from bench.analysis.rows import codes
 
 #: What is held fixed while the batch size varies.
 CONDITION = ["task", "model", "optimizer", "device", "precision"]
@@ -142,9 +142,10 @@ def evaluations(curves: pd.DataFrame) -> pd.DataFrame:
     columns = [*keys, "epoch", "examples", "train_seconds", *METRICS]
     if curves.empty:
         return pd.DataFrame({name: pd.Series(dtype=object if name == "cell" else float) for name in columns})
-    group = _codes(curves, keys)
+    group = codes(curves, keys)
     _, first, inverse = np.unique(group, return_index=True, return_inverse=True)
     wide = curves.iloc[first][[*keys, "epoch", "examples", "train_seconds"]].reset_index(drop=True)
+    wide["cell"] = wide["cell"].astype(object)
     # Texts are compared once, as numbers: there are six rows to every evaluation.
     split_codes, splits = pd.factorize(curves["split"])
     metric_codes, metrics = pd.factorize(curves["metric"])
@@ -159,15 +160,6 @@ def evaluations(curves: pd.DataFrame) -> pd.DataFrame:
         column[inverse[rows]] = value[rows]
         wide[name] = column
     return wide
-
-
-def _codes(frame: pd.DataFrame, keys: Sequence[str]) -> npt.NDArray[np.int64]:
-    """Number the rows so that equal keys get equal numbers, in the order of the keys."""
-    code = np.zeros(len(frame), dtype=np.int64)
-    for key in keys:
-        numbers, labels = pd.factorize(frame[key], sort=True)
-        code = code * max(len(labels), 1) + numbers
-    return code
 
 
 def conditions(cells: pd.DataFrame) -> pd.DataFrame:
@@ -185,7 +177,15 @@ def select(frame: pd.DataFrame, **keys: object) -> pd.DataFrame:
 
 def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
     """Return the rows as dictionaries, column → value."""
-    return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
+    # Not to_dict, which takes a millisecond for a row or two, and is asked for thousands of them.
+    names = [str(name) for name in frame.columns]
+    columns = (frame.iloc[:, place].tolist() for place in range(len(names)))
+    return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+
+
+def condition_of(key: Sequence[Any]) -> dict[str, str]:
+    """Return the values of `CONDITION` that a key begins with, by name."""
+    return dict(zip(CONDITION, map(str, key[: len(CONDITION)]), strict=True))
 
 
 def data_set(task: str) -> str:

@@ -4,10 +4,12 @@ import math
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from bench.analysis.intervals import log2_slope
-from bench.analysis.study import CONDITION, POINT, select
+from bench.analysis.rows import Groups, Rows, split
+from bench.analysis.study import CONDITION, POINT, condition_of
 
 MEASURES = {
     "steps": "steps_to_target",
@@ -114,18 +116,19 @@ def scaling(best: pd.DataFrame, choices: pd.DataFrame) -> pd.DataFrame:
     Source: the three regimes of arXiv 1811.03600; slope −1 is perfect scaling, 0 maximal data parallelism.
     """
     rows: list[dict[str, Any]] = []
-    for key, group in best[best["measure"] == "steps"].groupby(CONDITION):
-        keys = dict(zip(CONDITION, key, strict=True))
-        reached = group[group["median"].notna()]
-        rows.append(keys | _slope_row("steps to target", reached, "median") | regimes(reached))
-        at_end = select(choices, **keys, budget="end")
-        tuned = at_end[~at_end["all_diverged"]]
-        rows.append(keys | _slope_row("best learning rate", tuned, "lr") | {"b_perfect": None, "b_max": None})
+    tuned = Groups(choices[(choices["budget"] == "end") & ~choices["all_diverged"]], CONDITION)
+    for key, group in split(best[best["measure"] == "steps"], CONDITION):
+        keys = condition_of(key)
+        reached = group.where(~np.isnan(group["median"]))
+        rows.append(
+            keys | _slope_row("steps to target", reached, "median") | regimes(reached["batch_size"], reached["median"])
+        )
+        rows.append(keys | _slope_row("best learning rate", tuned[key], "lr") | {"b_perfect": None, "b_max": None})
     columns = [*CONDITION, "quantity", "slope", "lo", "hi", "n", "n_edge", "b_perfect", "b_max"]
     return pd.DataFrame(rows, columns=columns)
 
 
-def _slope_row(quantity: str, group: pd.DataFrame, column: str) -> dict[str, Any]:
+def _slope_row(quantity: str, group: Rows, column: str) -> dict[str, Any]:
     fit = log2_slope(group["batch_size"], group[column])
     row: dict[str, Any] = {"quantity": quantity, "n": len(group), "n_edge": int(group["edge"].sum())}
     if fit is None:
@@ -133,19 +136,21 @@ def _slope_row(quantity: str, group: pd.DataFrame, column: str) -> dict[str, Any
     return row | {"slope": fit.slope, "lo": fit.lo, "hi": fit.hi}
 
 
-def regimes(steps: pd.DataFrame) -> dict[str, int | None]:
+def regimes(batch_sizes: npt.ArrayLike, medians: npt.ArrayLike) -> dict[str, int | None]:
     """Return where perfect scaling ends and where more batch stops helping.
 
     Args:
-        steps: Columns `batch_size`, `median` (steps to target): batch sizes that reached the target.
+        batch_sizes: Those that reached the target, shape (batches,).
+        medians: Steps to target, shape (batches,).
 
     Returns:
         `b_perfect` and `b_max` as in `scaling`; None with fewer than two batch sizes.
     """
-    if len(steps) < 2:
+    sizes = np.asarray(batch_sizes, dtype=float)
+    if sizes.size < 2:
         return {"b_perfect": None, "b_max": None}
-    ordered = steps.sort_values("batch_size")
-    batch, needed = ordered["batch_size"].to_numpy(dtype=float), ordered["median"].to_numpy(dtype=float)
+    order = np.argsort(sizes)
+    batch, needed = sizes[order], np.asarray(medians, dtype=float)[order]
     perfect = batch[needed <= 1.2 * needed[0] * batch[0] / batch]
     flat = batch[needed <= 1.1 * needed.min()]
     return {"b_perfect": int(perfect.max()), "b_max": int(flat.min())}

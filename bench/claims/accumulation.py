@@ -3,18 +3,17 @@
 import math
 import re
 from collections.abc import Iterator
-from functools import partial
 
 import numpy as np
 import pandas as pd
 
 from bench.analysis.intervals import CONFIDENCE, t_quantile
-from bench.analysis.statistics.differences import paired_difference
-from bench.analysis.statistics.estimates import Estimator, t_estimate
+from bench.analysis.statistics.differences import paired_estimator
+from bench.analysis.statistics.estimates import Estimator, StudentT
 from bench.analysis.study import CONDITION, TRIAL
 from bench.claims.claim import Claim
 from bench.claims.evidence import Data, Evidence
-from bench.claims.measured import groups, last_evaluations, left_out
+from bench.claims.measured import groups, left_out
 
 #: Time and memory that differ by less than these do not matter.
 TIME_MARGIN, MEMORY_MARGIN = 0.02, 0.01
@@ -34,8 +33,8 @@ def accumulation_is_the_big_batch(data: Data, claim: Claim) -> Iterator[Evidence
 
     Source: folk; arithmetic: the mean of a batch is the mean of the means of its equal parts.
     """
-    ends = _accumulated(last_evaluations(data))
-    plain = last_evaluations(data)
+    ends = _accumulated(data.last_evaluations)
+    plain = data.last_evaluations
     key = [name for name in TRIAL if name != "optimizer"]
     pairs = ends.merge(plain, left_on=["plain_optimizer", *key], right_on=["optimizer", *key], suffixes=("", "_plain"))
     pairs["apart"] = (pairs["train_loss"] / pairs["train_loss_plain"] - 1).abs()
@@ -45,7 +44,7 @@ def accumulation_is_the_big_batch(data: Data, claim: Claim) -> Iterator[Evidence
         if len(worst):
             yield Evidence(
                 condition,
-                partial(paired_difference, worst.to_numpy(dtype=float)),
+                paired_estimator(worst.to_numpy(dtype=float)),
                 measure="training loss",
                 source="trials.csv",
                 note=left_out(len(group) - len(usable), len(group), "pairs", "a loss of 0"),
@@ -92,7 +91,7 @@ def _costs(data: Data, claim: Claim) -> Iterator[Evidence]:
             ratio = float(np.log(counted["activation_bytes"] / counted["activation_bytes_plain"]).mean())
             yield Evidence(
                 condition,
-                partial(t_estimate, ratio, 0.0, math.inf, len(counted)),
+                StudentT(ratio, 0.0, math.inf, len(counted)),
                 measure="activations",
                 source="cells.csv",
                 margin=MEMORY_MARGIN,
@@ -114,4 +113,4 @@ def _log_time_ratio(pairs: pd.DataFrame) -> Estimator:
         variance += float(((np.log(hi / lo) / factors) ** 2).sum()) / len(pairs) ** 2
         windows += int((n - 1).sum())
     ratio = float(np.log(pairs["examples_per_second_plain"] / pairs["examples_per_second"]).mean())
-    return partial(t_estimate, ratio, math.sqrt(variance), windows, windows)
+    return StudentT(ratio, math.sqrt(variance), windows, windows)

@@ -2,13 +2,12 @@
 
 import math
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
-import pandas as pd
 
-from bench.analysis.measures import LOSS_MARGIN, direction, values
-from bench.analysis.statistics.differences import binomial_error, paired_difference
+from bench.analysis.measures import LOSS_MARGIN
+from bench.analysis.rows import Rows, shared_seeds
+from bench.analysis.statistics.differences import binomial_error, paired_estimator
 from bench.analysis.statistics.estimates import Estimator
 
 
@@ -29,7 +28,7 @@ class Contrast:
     note: str
 
 
-def better_by(*pairs: tuple[pd.DataFrame, pd.DataFrame]) -> Contrast | None:
+def better_by(*pairs: tuple[Rows, Rows]) -> Contrast | None:
     """Return how much better the first of each pair is on test data than the second, summed over pairs, within seeds.
 
     Accuracies are subtracted, second from first; losses are the log of the ratio second to first. Seeds of which a
@@ -37,35 +36,32 @@ def better_by(*pairs: tuple[pd.DataFrame, pd.DataFrame]) -> Contrast | None:
     accuracies has at most joins that of the seeds; those of several pairs as if independent.
 
     Args:
-        pairs: Rows of `bench.analysis.rules.seed_outcomes` of one task, one row per seed.
+        pairs: Rows of one task as `bench.claims.evidence.Data.outcomes` has them, one row per seed.
 
     Returns:
         None where no seed is common to all, or a loss is not positive.
     """
-    tables = [frame for pair in pairs for frame in pair]
-    if any(frame.empty for frame in tables):
+    parts = [rows for pair in pairs for rows in pair]
+    if not all(len(rows) for rows in parts):
         return None
-    facts = tables[0].iloc[0]
-    by_loss = bool(facts["measure"] == "loss")
-    columns = [pd.Series(values(frame, "test").to_numpy(), index=frame["seed"]) for frame in tables]
-    lost = [pd.Series(frame["diverged"].to_numpy(dtype=bool), index=frame["seed"]) for frame in tables]
-    shared = pd.concat(columns, axis=1, join="inner")
-    table = shared.to_numpy(dtype=float)
-    diverged = pd.concat(lost, axis=1, join="inner").loc[shared.index].to_numpy(dtype=bool)
-    table = table[np.isfinite(table).all(axis=1) & ~diverged.any(axis=1)]
+    by_loss, examples = parts[0].first("measure") == "loss", float(parts[0].first("test_examples"))
+    shared = shared_seeds(parts)
+    table = np.array([rows.at_seeds("test", shared) for rows in parts]).T
+    diverged = np.any([rows.at_seeds("diverged", shared) for rows in parts], axis=0)
+    table = table[np.isfinite(table).all(axis=1) & ~diverged.astype(bool)]
     if not len(table) or (by_loss and table.min() <= 0):
         return None
     results = np.log(table) if by_loss else table
-    signs = np.tile([1.0, -1.0], len(pairs)) * float(direction(tables[0].iloc[:1]).iloc[0])
-    examples, sampling = facts["test_examples"], 0.0
-    if not by_loss and np.isfinite(examples):
+    signs = np.tile([1.0, -1.0], len(pairs)) * float(parts[0].first("sign"))
+    sampling = 0.0
+    if not by_loss and math.isfinite(examples):
         means = table.mean(axis=0)
         sampling = math.hypot(
             *(binomial_error(float(means[i]), float(means[i + 1]), int(examples)) for i in range(0, len(means), 2))
         )
     out = len(shared) - len(table)
     return Contrast(
-        partial(paired_difference, results @ signs, sampling=sampling),
+        paired_estimator(results @ signs, sampling),
         float(np.log1p(LOSS_MARGIN)) if by_loss else None,
         "log ratio" if by_loss else None,
         f"{out} of {len(shared)} seeds have a diverged trial" if out else "",

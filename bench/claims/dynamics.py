@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from bench.analysis.curves import distance_growth
 from bench.analysis.intervals import CONFIDENCE
-from bench.analysis.statistics.differences import paired_difference
+from bench.analysis.statistics.differences import paired_estimator
 from bench.analysis.statistics.estimates import Estimate
 from bench.analysis.study import TRIAL
 from bench.claims.claim import Claim
@@ -46,7 +46,7 @@ def gradient_descent_at_the_edge_of_stability(data: Data, claim: Claim) -> Itera
         seeds = group["seed"].nunique()
         yield Evidence(
             condition,
-            partial(paired_difference, means.to_numpy(dtype=float) * float(rate[0]) / 2),
+            paired_estimator(means.to_numpy(dtype=float) * float(rate[0]) / 2),
             measure=f"learning rate {float(rate[0]):g}",
             source="measures.csv",
             note=left_out(seeds - len(means), seeds, "seeds"),

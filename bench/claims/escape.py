@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 
 from bench.analysis.correlation import LEAST_PAIRS, spearman
-from bench.analysis.statistics.differences import paired_difference
+from bench.analysis.statistics.differences import paired_estimator
 from bench.analysis.study import CONDITION, TRIAL
 from bench.claims.claim import Claim
 from bench.claims.evidence import Data, Evidence
-from bench.claims.measured import groups, last_evaluations, left_out, slopes
+from bench.claims.measured import groups, left_out, slopes
 
 #: Correlations smaller than this do not matter.
 CORRELATION_MARGIN = 0.3
@@ -42,7 +42,7 @@ def small_batches_regularise_label_noise(data: Data, claim: Claim) -> Iterator[E
         if found.size:
             yield Evidence(
                 condition,
-                partial(paired_difference, found),
+                paired_estimator(found),
                 measure="half memorised",
                 source="measures.csv",
                 note=left_out(len(group) - len(reached), len(group), "trials", "never memorised that much"),
@@ -56,7 +56,7 @@ def small_batches_regularise_label_noise(data: Data, claim: Claim) -> Iterator[E
         if found.size:
             yield Evidence(
                 condition,
-                partial(paired_difference, found),
+                paired_estimator(found),
                 budget="end",
                 rule="re-tuned",
                 measure="end",
@@ -77,7 +77,8 @@ def _half_memorised(data: Data, cells: pd.DataFrame) -> pd.DataFrame:
     study = data.results.study
     trials = study.complete_trials()
     trials = trials[(trials["status"] == "complete") & trials["cell"].isin(cells["cell"])]
-    curves = dict(iter(study.evaluations.groupby(["cell", "lr", "seed"], sort=False)))
+    rows = study.evaluations[study.evaluations["cell"].isin(cells["cell"])]
+    curves = dict(iter(rows.groupby(["cell", "lr", "seed"], sort=False)))
     found = []
     for trial in trials[["cell", *TRIAL]].to_dict("records"):
         noise = float(_LABEL_NOISE.findall(trial["task"])[0])
@@ -111,7 +112,7 @@ def noise_escapes_local_optima(data: Data, claim: Claim) -> Iterator[Evidence]:
 
     Source: arXiv 1711.04623: η/B sets which minima are reached.
     """
-    ends = last_evaluations(data).dropna(subset=["test_accuracy"])
+    ends = data.last_evaluations.dropna(subset=["test_accuracy"])
     trials = data.results.study.complete_trials()
     for condition, _, group in groups(ends, claim):
         of_condition = trials[(trials[CONDITION] == pd.Series(condition)).all(axis=1)]
@@ -119,9 +120,7 @@ def noise_escapes_local_optima(data: Data, claim: Claim) -> Iterator[Evidence]:
         noisy = _against_ratio(group[~group["full_batch"]])
         found = slopes(noisy, "test_accuracy")
         if found.size:
-            yield Evidence(
-                condition, partial(paired_difference, found), measure="slope", source="measures.csv", note=note
-            )
+            yield Evidence(condition, paired_estimator(found), measure="slope", source="measures.csv", note=note)
         # Ratios that are equal up to rounding are one level.
         levels = noisy.groupby(noisy["x"].round(6))["test_accuracy"].mean()
         if len(levels) >= LEAST_PAIRS and levels.nunique() > 1:
@@ -140,7 +139,7 @@ def noise_escapes_local_optima(data: Data, claim: Claim) -> Iterator[Evidence]:
         if len(gains):
             yield Evidence(
                 condition,
-                partial(paired_difference, gains.to_numpy(dtype=float)),
+                paired_estimator(gains.to_numpy(dtype=float)),
                 measure="smallest batch against full",
                 source="measures.csv",
                 margin=PROBABILITY_MARGIN,

@@ -3,15 +3,20 @@
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import pandas as pd
 
+from bench.analysis.measures import direction, values
 from bench.analysis.results import Results
+from bench.analysis.rows import Groups
 from bench.analysis.statistics.estimates import Estimator
 from bench.analysis.statistics.multiplicity import adjusted
 from bench.analysis.statistics.verdicts import verdict
-from bench.analysis.study import CONDITION
+from bench.analysis.study import CONDITION, METRICS, TRIAL
 from bench.claims.claim import Claim
+from bench.claims.scores import Scores, score_tables
+from bench.claims.ways import ways_to_target
 
 #: Where a verdict stands in a claim's matrix.
 PLACE = [*CONDITION, "budget", "rule", "measure"]
@@ -42,7 +47,7 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Data:
-    """What claims are judged on.
+    """What claims are judged on, each part arranged once for all judges that ask for it.
 
     Attributes:
         results: The analysis of the sweep.
@@ -54,6 +59,50 @@ class Data:
     results: Results
     measures: pd.DataFrame
     sweep: str = ""
+
+    @cached_property
+    def outcomes(self) -> Groups:
+        """Each seed's results (`bench.analysis.rules.seed_outcomes`) by `CONDITION`, budget and rule.
+
+        `test` and `val` are the task's own measure there, `sign` is +1 where higher is better and −1 where lower is.
+        """
+        return Groups(judged_by(self.results.seed_outcomes), [*CONDITION, "budget", "rule"])
+
+    @cached_property
+    def conditions(self) -> Groups:
+        """The same by `CONDITION` alone."""
+        return Groups(judged_by(self.results.seed_outcomes), CONDITION)
+
+    @cached_property
+    def ways(self) -> Groups:
+        """Each seed's way to the target (`bench.claims.ways.ways_to_target`) by `CONDITION`, rule and measure."""
+        return Groups(ways_to_target(self.results), [*CONDITION, "rule", "measure"])
+
+    @cached_property
+    def validation_scores(self) -> tuple[Scores, ...]:
+        """What every learning rate reached on validation data, by condition and budget."""
+        return tuple(score_tables(self.results.cuts, "val"))
+
+    @cached_property
+    def test_scores(self) -> tuple[Scores, ...]:
+        """The same on test data."""
+        return tuple(score_tables(self.results.cuts, "test"))
+
+    @cached_property
+    def last_evaluations(self) -> pd.DataFrame:
+        """The last evaluation of each complete trial: columns `TRIAL`, `METRICS`, `full_batch`, `measure`."""
+        study = self.results.study
+        last = study.evaluations.drop_duplicates(["cell", "lr", "seed"], keep="last")
+        trials = study.complete_trials()
+        trials = trials.loc[trials["status"] == "complete", ["cell", *TRIAL]]
+        facts = study.cells[["cell", "full_batch", "measure"]].astype({"full_batch": bool})
+        table = trials.merge(last, on=["cell", "lr", "seed"]).merge(facts, on="cell")
+        return table[[*TRIAL, *METRICS, "full_batch", "measure"]]
+
+
+def judged_by(rows: pd.DataFrame) -> pd.DataFrame:
+    """Add the task's own measure, as `Data.outcomes` has it, to rows with all of `METRICS` and `measure`."""
+    return rows.assign(test=values(rows, "test"), val=values(rows, "val"), sign=direction(rows))
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,16 @@
 """Claims of what a batch size does to the test result."""
 
+import math
 from collections.abc import Iterator
-from functools import partial
 
 import numpy as np
 import pandas as pd
 
 from bench.analysis.budgets import untrained_levels
-from bench.analysis.measures import LOSS_MARGIN, direction, values
-from bench.analysis.statistics.differences import binomial_error, paired_difference
-from bench.analysis.study import CONDITION, records
+from bench.analysis.measures import LOSS_MARGIN
+from bench.analysis.rows import Rows, split
+from bench.analysis.statistics.differences import binomial_error, paired_estimator
+from bench.analysis.study import CONDITION, condition_of
 from bench.claims.claim import Claim
 from bench.claims.evidence import Data, Evidence
 
@@ -20,28 +21,25 @@ def large_batches_generalise_worse(data: Data, claim: Claim) -> Iterator[Evidenc
     Accuracies in fractions, small minus large; losses as the log of the ratio large to small. Rules outside the grid
     give no evidence; pairs with a diverged trial are left out, and counted in the note.
     """
-    outcomes = data.results.seed_outcomes
-    outcomes = outcomes.assign(value=values(outcomes, "test"), sign=-direction(outcomes))
-    for key, group in outcomes.groupby([*CONDITION, "budget", "rule"], sort=True):
-        condition = dict(zip(CONDITION, map(str, key[: len(CONDITION)]), strict=True))
-        sizes = group["batch_size"].unique()
-        if not claim.speaks_of(condition["task"]) or len(sizes) < 2:
+    for key, rows in data.outcomes.items():
+        condition, ends = condition_of(key), rows.ends()
+        if not claim.speaks_of(condition["task"]) or ends is None:
             continue
-        pairs = group.pivot(index="seed", columns="batch_size", values="value")[[sizes.min(), sizes.max()]].dropna()
+        pairs = rows.pairs("test", ends)
         usable = pairs[np.isfinite(pairs).all(axis=1)]
-        small, large = usable.to_numpy(dtype=float).T
-        facts = records(group)[0]
-        by_loss, sampling = facts["measure"] == "loss", 0.0
+        small, large = usable.T
+        by_loss, sampling = rows.first("measure") == "loss", 0.0
+        examples = float(rows.first("test_examples"))
         if by_loss:
-            if usable.empty or usable.to_numpy().min() <= 0:
+            if not usable.size or usable.min() <= 0:
                 continue
             small, large = np.log(small), np.log(large)
-        elif facts["test_examples"] == facts["test_examples"] and len(usable):
-            sampling = binomial_error(float(small.mean()), float(large.mean()), int(facts["test_examples"]))
+        elif math.isfinite(examples) and len(usable):
+            sampling = binomial_error(float(small.mean()), float(large.mean()), int(examples))
         lost = len(pairs) - len(usable)
         yield Evidence(
             condition,
-            partial(paired_difference, facts["sign"] * (large - small), sampling=sampling),
+            paired_estimator(-rows.first("sign") * (large - small), sampling),
             budget=str(key[-2]),
             rule=str(key[-1]),
             source="largest-against-smallest.csv",
@@ -59,17 +57,13 @@ def large_batches_stop_in_worse_optima(data: Data, claim: Claim) -> Iterator[Evi
     between seeds of the smallest, each at its re-tuned rate and end: 0 at both is one basin. Pairs with a diverged
     trial are left out, and counted.
     """
-    results = data.results
-    untrained = untrained_levels(results.study.evaluations, results.study.cells)["train_loss"]
-    outcomes = results.seed_outcomes
-    outcomes = outcomes.assign(value=outcomes["train_loss"] / outcomes["task"].map(untrained))
-    for key, group in outcomes.groupby([*CONDITION, "budget", "rule"], sort=True):
-        yield from _larger_at_the_largest(claim, key, group, "training loss", "curves.csv")
-    barriers = _barriers(data)
-    barriers["value"] = barriers["value"] / barriers["task"].map(untrained)
-    for key, group in barriers.groupby([*CONDITION, "budget", "rule", "metric"], sort=True):
-        split = str(key[-1]).removeprefix("barrier_")
-        yield from _larger_at_the_largest(claim, key[:-1], group, f"barrier, {split} loss", "curves.csv")
+    study = data.results.study
+    untrained = untrained_levels(study.evaluations, study.cells)["train_loss"].to_dict()
+    for key, rows in data.outcomes.items():
+        yield from _larger_at_the_largest(claim, key, rows, "train_loss", untrained, "training loss")
+    for key, rows in split(_barriers(data), [*CONDITION, "budget", "rule", "metric"]):
+        measure = f"barrier, {str(key[-1]).removeprefix('barrier_')} loss"
+        yield from _larger_at_the_largest(claim, key[:-1], rows, "value", untrained, measure)
 
 
 def _barriers(data: Data) -> pd.DataFrame:
@@ -86,23 +80,26 @@ def _barriers(data: Data) -> pd.DataFrame:
 
 
 def _larger_at_the_largest(
-    claim: Claim, key: tuple[object, ...], group: pd.DataFrame, measure: str, source: str
+    claim: Claim, key: tuple[str, ...], rows: Rows, name: str, untrained: dict[str, float], measure: str
 ) -> Iterator[Evidence]:
-    """Yield the difference of a value between the largest and the smallest batch size; nothing without a pair."""
-    condition = dict(zip(CONDITION, map(str, key[: len(CONDITION)]), strict=True))
-    sizes = group["batch_size"].unique()
-    if not claim.speaks_of(condition["task"]) or len(sizes) < 2:
+    """Yield the difference of a column between the largest and the smallest batch size; nothing without a pair."""
+    condition, ends = condition_of(key), rows.ends()
+    unit = untrained.get(condition["task"], math.nan)
+    if not claim.speaks_of(condition["task"]) or ends is None or math.isnan(unit):
         return
-    pairs = group.pivot(index="seed", columns="batch_size", values="value")[[sizes.min(), sizes.max()]].dropna()
-    usable = pairs[np.isfinite(pairs.astype(float)).all(axis=1)].to_numpy(dtype=float)
+    # An untrained loss of 0 is no unit for another.
+    with np.errstate(divide="ignore", invalid="ignore"):
+        pairs = rows.pairs(name, ends) / unit
+    pairs = pairs[~np.isnan(pairs).any(axis=1)]
+    usable = pairs[np.isfinite(pairs).all(axis=1)]
     lost = len(pairs) - len(usable)
     if len(usable):
         yield Evidence(
             condition,
-            partial(paired_difference, usable[:, 1] - usable[:, 0]),
+            paired_estimator(usable[:, 1] - usable[:, 0]),
             budget=str(key[-2]),
             rule=str(key[-1]),
             measure=measure,
-            source=source,
+            source="curves.csv",
             note=f"{lost} of {len(pairs)} pairs have a diverged trial" if lost else "",
         )

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from bench.analysis.study import CONDITION, METRICS, POINT, TRIAL
+from bench.analysis.study import CONDITION, POINT, TRIAL
 from bench.claims.claim import Claim
 from bench.claims.evidence import Data
 
@@ -68,17 +68,6 @@ def retuned_trials(data: Data) -> pd.DataFrame:
     chosen = choices.loc[choices["budget"] == "end", [*POINT, "lr"]]
     trials = data.results.study.complete_trials()
     return trials.loc[trials["status"] == "complete", TRIAL].merge(chosen, on=[*POINT, "lr"])
-
-
-def last_evaluations(data: Data) -> pd.DataFrame:
-    """Return the last evaluation of each complete trial: columns `TRIAL`, `METRICS`, `full_batch`, `measure`."""
-    study = data.results.study
-    last = study.evaluations.drop_duplicates(["cell", "lr", "seed"], keep="last")
-    trials = study.complete_trials()
-    trials = trials.loc[trials["status"] == "complete", ["cell", *TRIAL]]
-    facts = study.cells[["cell", "full_batch", "measure"]].astype({"full_batch": bool})
-    table = trials.merge(last, on=["cell", "lr", "seed"]).merge(facts, on="cell")
-    return table[[*TRIAL, *METRICS, "full_batch", "measure"]]
 
 
 def along(rows: pd.DataFrame) -> tuple[Array, Array, int]:

@@ -4,14 +4,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
-from bench.analysis.budgets import ROUNDING, cuts
-from bench.analysis.measures import direction, values
-from bench.analysis.study import CONDITION, Study
+from bench.analysis.budgets import ROUNDING
+from bench.analysis.rows import Groups, Rows
+from bench.analysis.study import CONDITION, Study, condition_of, records
 from bench.claims.claim import Claim
 from bench.claims.contrasts import Contrast, better_by, notes
-from bench.claims.evidence import Data, Evidence
+from bench.claims.evidence import Data, Evidence, judged_by
 
 #: Batch norm statistics over chunks, a knob of networks that have it.
 GHOST = "ghost_batch"
@@ -33,21 +34,19 @@ class Arm:
     method: dict[str, str]
     base: dict[str, str]
 
-    def of(self, rows: pd.DataFrame) -> pd.DataFrame:
-        """Return the rows of this condition."""
-        keep = np.ones(len(rows), dtype=bool)
-        for name, value in self.condition.items():
-            keep &= (rows[name] == value).to_numpy(dtype=bool)
-        return rows[keep]
+    @property
+    def key(self) -> tuple[str, ...]:
+        """The condition as `bench.claims.evidence.Data` has it for a key."""
+        return tuple(self.condition.values())
 
 
 def arms(study: Study) -> list[Arm]:
     """Return the conditions of a study with what was turned in each; exports of old versions have nothing turned."""
     found = []
     cells = study.cells.drop_duplicates(CONDITION)
-    for _, row in cells.iterrows():
-        condition = {name: str(row[name]) for name in CONDITION}
-        told = {name: row[name] if name in cells and isinstance(row[name], str) else "" for name in ("knobs", "method")}
+    for row in records(cells):
+        condition = condition_of([row[name] for name in CONDITION])
+        told = {name: row[name] if isinstance(row.get(name), str) else "" for name in ("knobs", "method")}
         base = condition | {
             "task": condition["task"].removesuffix(f" ({told['knobs']})"),
             "optimizer": condition["optimizer"].removesuffix(f" ({told['method']})"),
@@ -88,41 +87,39 @@ def gap_is_too_few_updates(data: Data, claim: Claim) -> Iterator[Evidence]:
     Source: Hoffer et al., arXiv 1705.08741, section 5 and table 1.
     """
     found = arms(data.results.study)
+    ghosts = [arm for arm in found if GHOST in arm.knobs]
     for arm in found:
         if not claim.speaks_of(arm.base["task"]) or GHOST in arm.knobs:
             continue
-        outcomes = arm.of(data.results.seed_outcomes)
-        small, large = outcomes["batch_size"].min(), outcomes["batch_size"].max()
-        if not small < large:
+        outcomes = data.conditions[arm.key]
+        ends = outcomes.ends()
+        if ends is None:
             continue
+        small, large = ends
         own = replace(arm, base=arm.condition)
         for rule in sorted(set(outcomes["rule"])):
-            at = {
-                (budget, size): _rows(outcomes, size, budget, rule)
-                for budget in ("epochs", "steps")
-                for size in (small, large)
-            }
-            closed = better_by((at["epochs", small], at["epochs", large]), (at["steps", large], at["steps", small]))
+            epochs, steps = (
+                [_rows(data, arm, size, budget, rule) for size in (small, large)] for budget in ("epochs", "steps")
+            )
+            closed = better_by((epochs[0], epochs[1]), (steps[1], steps[0]))
             yield from _evidence(own, closed, "", rule, "equal steps", f"batch {large} against {small}")
-        plain, scaled = (_rows(outcomes, large, "epochs", rule) for rule in ("fixed", "sqrt"))
+        plain, scaled = (_rows(data, arm, large, "epochs", rule) for rule in ("fixed", "sqrt"))
         yield from _evidence(own, better_by((scaled, plain)), "", "sqrt", "ladder 1 learning rate", f"batch {large}")
-        last, longer = outcomes, "ladder 3 longer"
-        for ghost in found:
-            if GHOST not in ghost.knobs or _without(ghost, GHOST) != _without(arm, GHOST):
+        last, longer = arm, "ladder 3 longer"
+        for ghost in ghosts:
+            if _without(ghost, GHOST) != _without(arm, GHOST):
                 continue
             chunk = ghost.knobs[GHOST]
-            chunked = ghost.of(data.results.seed_outcomes)
-            gain = better_by((_rows(chunked, large, "epochs", "sqrt"), scaled))
+            gain = better_by((_rows(data, ghost, large, "epochs", "sqrt"), scaled))
             said = f"batch {large} in chunks of {chunk}"
             yield from _evidence(own, gain, "", "sqrt", f"ladder 2 ghost batch norm {chunk}", said)
-            last = chunked
-        more = better_by((_rows(last, large, "steps", "sqrt"), _rows(last, large, "epochs", "sqrt")))
+            last = ghost
+        more = better_by((_rows(data, last, large, "steps", "sqrt"), _rows(data, last, large, "epochs", "sqrt")))
         yield from _evidence(own, more, "", "sqrt", longer, f"batch {large}")
 
 
-def _rows(outcomes: pd.DataFrame, batch_size: int, budget: str, rule: str) -> pd.DataFrame:
-    keep = (outcomes["batch_size"] == batch_size) & (outcomes["budget"] == budget) & (outcomes["rule"] == rule)
-    return outcomes[keep]
+def _rows(data: Data, arm: Arm, batch_size: int, budget: str, rule: str) -> Rows:
+    return data.outcomes[(*arm.key, budget, rule)].of(batch_size)
 
 
 def _without(arm: Arm, knob: str) -> tuple[object, ...]:
@@ -142,17 +139,20 @@ def growth_is_decay(data: Data, claim: Claim) -> Iterator[Evidence]:
     Source: Smith et al., arXiv 1711.00489.
     """
     found = [arm for arm in arms(data.results.study) if claim.speaks_of(arm.base["task"])]
-    rows = None
-    for growing in found:
-        factor = _growth_factor(growing.method)
-        for decaying in found if factor else []:
-            if _knobbed(growing) != _knobbed(decaying) or _decay_factor(decaying.method) != factor:
-                continue
-            if growing.method.get("milestones") != decaying.method.get("milestones"):
-                continue
-            # Cutting the whole study takes long enough to do it only where there is a pair.
-            rows = cuts(data.results.study) if rows is None else rows
-            yield from _growth_against_decay(data, growing, decaying, rows)
+    decays = [(arm, factor) for arm in found if (factor := _decay_factor(arm.method))]
+    pairs = [
+        (growing, decaying)
+        for growing in found
+        for decaying, factor in decays
+        if factor == _growth_factor(growing.method)
+        and _knobbed(growing) == _knobbed(decaying)
+        and growing.method.get("milestones") == decaying.method.get("milestones")
+    ]
+    if pairs:
+        cut = data.results.cuts
+        ends = Groups(judged_by(cut[(cut["budget"] == "end") & ~cut["missing"]]), CONDITION)
+        for growing, decaying in pairs:
+            yield from _growth_against_decay(data, growing, decaying, ends)
 
 
 def _knobbed(arm: Arm) -> tuple[object, ...]:
@@ -172,17 +172,15 @@ def _decay_factor(method: dict[str, str]) -> float | None:
     return round(1 / float(method.get("gamma", "0.1")), 6) if decaying else None
 
 
-def _growth_against_decay(data: Data, growing: Arm, decaying: Arm, rows: pd.DataFrame) -> Iterator[Evidence]:
-    grown, decayed = growing.of(rows), decaying.of(rows)
-    grown, decayed = (part[(part["budget"] == "end") & ~part["missing"]] for part in (grown, decayed))
-    outcomes = data.results.seed_outcomes
+def _growth_against_decay(data: Data, growing: Arm, decaying: Arm, ends: Groups) -> Iterator[Evidence]:
+    grown, decayed = ends[growing.key], ends[decaying.key]
     place = replace(growing, base=growing.condition)
-    for size in sorted(set(grown["batch_size"]) & set(decayed["batch_size"])):
-        own = [_rows(arm.of(outcomes), size, "end", "re-tuned") for arm in (growing, decaying)]
-        if any(part.empty for part in own):
+    for size in sorted(set(grown["batch_size"].tolist()) & set(decayed["batch_size"].tolist())):
+        own = [_rows(data, arm, size, "end", "re-tuned") for arm in (growing, decaying)]
+        if not all(len(part) for part in own):
             continue
-        rate = float(own[1]["lr"].iloc[0])
-        same = [part[(part["batch_size"] == size) & (part["lr"] == rate)] for part in (grown, decayed)]
+        rate = float(own[1].first("lr"))
+        same = [part.where((part["batch_size"] == size) & (part["lr"] == rate)) for part in (grown, decayed)]
         steps = [float(part["step"].mean()) for part in own]
         saved = f"{steps[0]:.0f} updates instead of {steps[1]:.0f}"
         at_rate = f"batch {size}, same rate"
@@ -201,39 +199,38 @@ def full_batch_matches(data: Data, claim: Claim) -> Iterator[Evidence]:
     Source: Geiping et al., arXiv 2109.14119.
     """
     found = [arm for arm in arms(data.results.study) if claim.speaks_of(arm.base["task"])]
-    outcomes = data.results.seed_outcomes
-    tuned = outcomes[outcomes["rule"] == "re-tuned"]
-    full = data.results.study.cells
-    full = full[full["full_batch"].astype(bool)]
+    cells = data.results.study.cells
+    full = Groups(cells.loc[cells["full_batch"].astype(bool), [*CONDITION, "batch_size"]], CONDITION)
+    wholes = [arm for arm in found if len(full[arm.key]) and set(arm.method) <= {"clip_norm"}]
     for plain in [arm for arm in found if not arm.method]:
-        reference = _best_mini_batch(plain.of(tuned), plain.of(full))
+        mine = [arm for arm in wholes if (arm.base, arm.knobs) == (plain.base, plain.knobs)]
+        reference = _best_mini_batch(_tuned(data, plain), full[plain.key]["batch_size"]) if mine else None
         if reference is None:
             continue
-        for arm in found:
-            if (arm.base, arm.knobs) != (plain.base, plain.knobs) or arm.of(full).empty:
-                continue
-            if not set(arm.method) <= {"clip_norm"}:
-                continue
-            whole = arm.of(tuned)
-            whole = whole[whole["batch_size"] == int(arm.of(full)["batch_size"].iloc[0])]
+        for arm in mine:
+            whole = _tuned(data, arm).of(full[arm.key].first("batch_size"))
             measure = f"clipped at {arm.method['clip_norm']}" if arm.method else "plain"
             place = Arm(plain.condition, plain.knobs, plain.method, plain.condition)
             for budget in sorted(set(whole["budget"]) & set(reference["budget"])):
-                one, other = (part[part["budget"] == budget] for part in (whole, reference))
-                limits = float(one["budget_value"].iloc[0]), float(other["budget_value"].iloc[0])
+                one, other = (part.where(part["budget"] == budget) for part in (whole, reference))
+                limits = float(one.first("budget_value")), float(other.first("budget_value"))
                 if budget != "end" and max(limits) > min(limits) * ROUNDING:
                     continue
-                size = int(other["batch_size"].iloc[0])
+                size = int(other.first("batch_size"))
                 steps = f"{one['step'].mean():.0f} steps against {other['step'].mean():.0f} of batch {size}"
                 yield from _evidence(place, better_by((one, other)), budget, "re-tuned", measure, steps)
 
 
-def _best_mini_batch(rows: pd.DataFrame, full: pd.DataFrame) -> pd.DataFrame | None:
+def _tuned(data: Data, arm: Arm) -> Rows:
+    rows = data.conditions[arm.key]
+    return rows.where(rows["rule"] == "re-tuned")
+
+
+def _best_mini_batch(rows: Rows, full: npt.NDArray[np.int64]) -> Rows | None:
     """Return the rows of the batch size that is best on validation data at the end; None where there is none."""
-    rows = rows[~rows["batch_size"].isin(full["batch_size"])]
-    ends = rows[rows["budget"] == "end"]
-    if ends.empty:
+    rows = rows.where(~np.isin(rows["batch_size"], full))
+    ends = rows.where(rows["budget"] == "end")
+    if not len(ends):
         return None
-    score = (direction(ends) * values(ends, "val")).mask(ends["diverged"], -np.inf).fillna(-np.inf)
-    means = score.groupby(ends["batch_size"]).mean()
-    return rows[rows["batch_size"] == means.idxmax()]
+    score = pd.Series(ends["sign"] * ends["val"]).mask(ends["diverged"].astype(bool), -np.inf).fillna(-np.inf)
+    return rows.of(score.groupby(ends["batch_size"]).mean().idxmax())

@@ -11,10 +11,11 @@ import pandas as pd
 
 from bench.analysis.curves import late_over_early
 from bench.analysis.intervals import CONFIDENCE
+from bench.analysis.rows import Rows, split
 from bench.analysis.scaling import critical_batch
-from bench.analysis.statistics.differences import paired_difference
-from bench.analysis.statistics.estimates import Estimate, Estimator, t_estimate
-from bench.analysis.study import POINT, TRIAL
+from bench.analysis.statistics.differences import paired_estimator
+from bench.analysis.statistics.estimates import Estimate, Estimator, StudentT
+from bench.analysis.study import CONDITION, POINT, TRIAL, condition_of
 from bench.claims.claim import Claim
 from bench.claims.evidence import Data, Evidence
 from bench.claims.measured import (
@@ -45,22 +46,23 @@ def noise_scale_predicts_critical_batch(data: Data, claim: Claim) -> Iterator[Ev
     Source: arXiv 1812.06162, section 5 and appendix D: over a run, the critical batch is the mean noise scale.
     """
     chosen = data.results.seeds_to_target
-    chosen = chosen[chosen["measure"] == "steps"]
-    for condition, _, group in groups(chosen, claim):
-        steps = group.pivot(index="seed", columns="batch_size", values="value")
-        whole = steps.dropna(axis=1)
-        sizes, table = whole.columns.to_numpy(dtype=float), whole.to_numpy(dtype=float)
-        if len(sizes) < 3:
+    noise = of_metric(data, "noise_scale")
+    for key, rows in split(chosen[chosen["measure"] == "steps"], CONDITION):
+        condition = condition_of(key)
+        ways = rows.wide()
+        whole = ways.known()
+        sizes, table = whole.sizes, whole.table
+        if not claim.speaks_of(condition["task"]) or len(sizes) < 3:
             continue
-        fit = critical_batch(sizes, table)
-        never = len(steps.columns) - len(sizes)
-        note = left_out(never, len(steps.columns), "batch sizes", "a seed never reached the target")
-        scales = _scales_to_target(of_metric(data, "noise_scale"), group[group["batch_size"].isin(sizes)])
+        never = len(ways.sizes) - len(sizes)
+        note = left_out(never, len(ways.sizes), "batch sizes", "a seed never reached the target")
+        scales = _scales_to_target(noise, rows.where(np.isin(rows["batch_size"], sizes)))
         if scales.size >= 2:
+            fit = critical_batch(sizes, table)
             mean = 2.0 ** float(scales.mean())
             yield Evidence(
                 condition,
-                partial(_log2_over_critical, scales, sizes, table),
+                partial(_log2_over_critical, paired_estimator(scales), sizes, table),
                 measure="noise scale",
                 source="scaling.csv",
                 note="; ".join(
@@ -79,20 +81,21 @@ def noise_scale_predicts_critical_batch(data: Data, claim: Claim) -> Iterator[Ev
             )
 
 
-def _scales_to_target(noise: pd.DataFrame, chosen: pd.DataFrame) -> Array:
+def _scales_to_target(noise: pd.DataFrame, chosen: Rows) -> Array:
     """Return log2 of each seed's noise scale on the way to the target; seeds not measured everywhere have none."""
     if noise.empty:
         return np.array([])
-    rows = noise.merge(chosen[[*POINT, "lr", "seed"]].assign(target=chosen["value"]), on=TRIAL)
+    way = pd.DataFrame({name: chosen[name] for name in TRIAL}).assign(target=chosen["value"])
+    rows = noise.merge(way, on=TRIAL)
     rows = rows[rows["step"] <= rows["target"]]
     if rows.empty:
         return np.array([])
     means = rows.groupby(["seed", "batch_size"])[["step", "value"]].apply(mean_over_steps).unstack()
-    means = means.reindex(columns=sorted(chosen["batch_size"].unique())).dropna()
+    means = means.reindex(columns=sorted(set(chosen["batch_size"]))).dropna()
     return np.asarray(np.log2(means.to_numpy(dtype=float)).mean(axis=1))
 
 
-def _log2_over_critical(scales: Array, sizes: Array, steps: Array, confidence: float = CONFIDENCE) -> Estimate:
+def _log2_over_critical(scales: Estimator, sizes: Array, steps: Array, confidence: float = CONFIDENCE) -> Estimate:
     """Return log2(B_simple / B_crit), with an interval from those of both.
 
     The limits of a difference lie as far from it as the root of the sum of squares of both distances on that side;
@@ -100,7 +103,7 @@ def _log2_over_critical(scales: Array, sizes: Array, steps: Array, confidence: f
 
     Source: Zou & Donner, Statistics in Medicine 27 (2008): recovery of variance estimates.
     """
-    scale = paired_difference(scales, confidence)
+    scale = scales(confidence)
     fit = critical_batch(sizes, steps, confidence).b_crit
     lo = math.log2(fit.lo) if fit.lo > 0 else -math.inf
     hi = math.log2(fit.hi)
@@ -123,7 +126,7 @@ def _misfit(sizes: Array, steps: Array) -> Estimator:
     seeds = len(steps)
     without = np.array([critical_batch(sizes, np.delete(steps, seed, axis=0)).rms for seed in range(seeds)])
     error = math.sqrt((seeds - 1) / seeds * float(((without - without.mean()) ** 2).sum()))
-    return partial(t_estimate, critical_batch(sizes, steps).rms, error, seeds - 1, seeds)
+    return StudentT(critical_batch(sizes, steps).rms, error, seeds - 1, seeds)
 
 
 def critical_batch_grows(data: Data, claim: Claim) -> Iterator[Evidence]:
@@ -186,7 +189,7 @@ def small_batches_are_unstable(data: Data, claim: Claim) -> Iterator[Evidence]:
         if found.size:
             yield Evidence(
                 condition,
-                partial(paired_difference, found),
+                paired_estimator(found),
                 budget="end",
                 rule=rule[0],
                 source="measures.csv",

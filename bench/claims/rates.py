@@ -2,83 +2,23 @@
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
-from bench.analysis.budgets import cuts
 from bench.analysis.learning_rates import best_learning_rates, octaves_per_seed
-from bench.analysis.measures import ACCURACY_MARGIN_SMALL, LOSS_MARGIN, direction, values
-from bench.analysis.statistics.differences import paired_difference
-from bench.analysis.statistics.estimates import Estimate
-from bench.analysis.study import CONDITION, Study, records
+from bench.analysis.measures import ACCURACY_MARGIN_SMALL, LOSS_MARGIN
+from bench.analysis.statistics.differences import paired_estimator
+from bench.analysis.study import CONDITION, records
 from bench.claims.claim import Claim
 from bench.claims.evidence import Data, Evidence
+from bench.claims.scores import Scores
 
 Array = npt.NDArray[np.float64]
 
 #: Whose best learning rate is said to be proportional to the batch size, and whose to its root.
 STOCHASTIC_GRADIENT = ("sgd", "momentum", "nesterov")
 ADAPTIVE = ("adam", "adamw", "nadam", "radam", "adamax")
-
-
-@dataclass(frozen=True)
-class Scores:
-    """What every learning rate of every batch size reached under a budget.
-
-    Attributes:
-        condition: Values of `CONDITION`.
-        budget: Its name.
-        measure: "accuracy" or "loss".
-        batch_sizes: Shape (batches,), ascending.
-        rates: Shape (rates,), ascending: those that all batch sizes have.
-        seeds: Those that all of these have.
-        table: Shape (seeds, batches, rates), higher is better: accuracies, or negative logs of losses; nan for a
-            diverged trial.
-    """
-
-    condition: dict[str, str]
-    budget: str
-    measure: str
-    batch_sizes: Array
-    rates: Array
-    seeds: tuple[int, ...]
-    table: Array
-
-
-def score_tables(study: Study, split: str) -> Iterator[Scores]:
-    """Yield the scores on a split ("val" or "test") of every condition and budget; none without a common grid."""
-    rows = cuts(study)
-    rows = rows[~rows["missing"]]
-    found = values(rows, split)
-    by_loss = rows["measure"] == "loss"
-    # A loss of 0 has no logarithm, and is as good as any.
-    logs = np.log(found.where(by_loss & (found > 0), 1.0).clip(lower=np.finfo(float).tiny))
-    score = (direction(rows) * found.mask(by_loss, logs)).mask(rows["diverged"])
-    rows = rows.assign(score_=score.where(np.isfinite(score)))
-    for key, group in rows.groupby([*CONDITION, "budget"], sort=True):
-        wide = group.pivot(index="seed", columns=["batch_size", "lr"], values="score_")
-        sizes = sorted(set(group["batch_size"]))
-        rates = sorted(set.intersection(*(set(part["lr"]) for _, part in group.groupby("batch_size"))))
-        if not rates:
-            continue
-        kept = group[group["lr"].isin(rates)]
-        seeds = sorted(set.intersection(*(set(part["seed"]) for _, part in kept.groupby(["batch_size", "lr"]))))
-        if not seeds:
-            continue
-        table = wide.loc[seeds, pd.MultiIndex.from_product([sizes, rates])].to_numpy(dtype=float)
-        yield Scores(
-            dict(zip(CONDITION, map(str, key[: len(CONDITION)]), strict=True)),
-            str(key[-1]),
-            str(group["measure"].iloc[0]),
-            np.array(sizes, dtype=float),
-            np.array(rates, dtype=float),
-            tuple(int(seed) for seed in seeds),
-            table.reshape(len(seeds), len(sizes), len(rates)),
-        )
 
 
 def rate_follows_batch_size(optimizers: Sequence[str]) -> Callable[[Data, Claim], Iterator[Evidence]]:
@@ -93,7 +33,7 @@ def rate_follows_batch_size(optimizers: Sequence[str]) -> Callable[[Data, Claim]
     """
 
     def judge(data: Data, claim: Claim) -> Iterator[Evidence]:
-        for scores in score_tables(data.results.study, "val"):
+        for scores in data.validation_scores:
             spoken = claim.speaks_of(scores.condition["task"])
             if not spoken or scores.condition["optimizer"].partition(" (")[0] not in optimizers:
                 continue
@@ -114,16 +54,12 @@ def _slope_evidence(scores: Scores, axes: tuple[Array, Array, Array], unit: str,
     lost = sum(found.edge)
     return Evidence(
         scores.condition,
-        partial(_optima_slope, axes),
+        found.estimator,
         budget=scores.budget,
         measure=measure,
         source="curves.csv",
         note=f"{lost} of {axes[0].size} {unit} have their best at an end of the grid and are left out" if lost else "",
     )
-
-
-def _optima_slope(axes: tuple[Array, Array, Array], confidence: float) -> Estimate:
-    return best_learning_rates(*axes, confidence).slope
 
 
 def small_batches_tolerate_more_rates(data: Data, claim: Claim) -> Iterator[Evidence]:
@@ -132,7 +68,7 @@ def small_batches_tolerate_more_rates(data: Data, claim: Claim) -> Iterator[Evid
     Near is within half a point of validation accuracy, or 10 % of a loss. Ranges that reach an end of the grid are
     lower bounds, and counted in the note.
     """
-    for scores in score_tables(data.results.study, "val"):
+    for scores in data.validation_scores:
         if not claim.speaks_of(scores.condition["task"]) or scores.batch_sizes.size < 2 or scores.rates.size < 3:
             continue
         near = ACCURACY_MARGIN_SMALL if scores.measure == "accuracy" else math.log1p(LOSS_MARGIN)
@@ -144,7 +80,7 @@ def small_batches_tolerate_more_rates(data: Data, claim: Claim) -> Iterator[Evid
         ]
         yield Evidence(
             scores.condition,
-            partial(paired_difference, small[0] - large[0]),
+            paired_estimator(small[0] - large[0]),
             budget=scores.budget,
             source="curves.csv",
             note=f"the range reaches an end of the grid for {' and '.join(said)} of {len(scores.seeds)} seeds"
@@ -160,21 +96,20 @@ def optimal_batch_size(data: Data, claim: Claim) -> Iterator[Evidence]:
     of the training split whose best one is an end of the grid are left out, and counted. Across training splits the
     rate is that of the grid with the fewest of these, and of equals the best on average.
     """
-    tables = list(score_tables(data.results.study, "test"))
-    for scores in tables:
+    for scores in data.test_scores:
         if claim.speaks_of(scores.condition["task"]) and scores.rates.size > 1:
             swapped = scores.rates, scores.batch_sizes, scores.table.transpose(0, 2, 1)
             if evidence := _slope_evidence(scores, swapped, "learning rates", "learning rate"):
                 yield evidence
-    yield from _by_training_examples(data, claim, tables)
+    yield from _by_training_examples(data, claim)
 
 
-def _by_training_examples(data: Data, claim: Claim, tables: Sequence[Scores]) -> Iterator[Evidence]:
+def _by_training_examples(data: Data, claim: Claim) -> Iterator[Evidence]:
     """Yield the slope on the number of training examples, of conditions that differ in the knob `subset` alone."""
     cells = data.results.study.cells.drop_duplicates(CONDITION)
     facts = {tuple(str(row[name]) for name in CONDITION): row for row in records(cells)}
     groups: dict[tuple[str, ...], list[tuple[float, Scores]]] = {}
-    for scores in tables:
+    for scores in data.test_scores:
         row = facts[tuple(scores.condition[name] for name in CONDITION)]
         knobs = row.get("knobs")
         told = knobs if isinstance(knobs, str) else ""

@@ -9,11 +9,11 @@ import pandas as pd
 
 from bench.analysis.correlation import LEAST_PAIRS, stratified_spearman
 from bench.analysis.measures import direction, values
-from bench.analysis.statistics.differences import paired_difference
+from bench.analysis.statistics.differences import paired_estimator
 from bench.analysis.study import TRIAL
 from bench.claims.claim import Claim
 from bench.claims.evidence import Data, Evidence
-from bench.claims.measured import at_end, by_rule, groups, last_evaluations, left_out, of_metric
+from bench.claims.measured import at_end, by_rule, groups, left_out, of_metric
 from bench.measure.catalogue import MEASURES, RESCALED
 
 Array = npt.NDArray[np.float64]
@@ -53,7 +53,7 @@ def large_batches_find_sharp_minima(data: Data, claim: Claim) -> Iterator[Eviden
         told = f"training loss {losses.iloc[0]:.3g} at batch size {sizes[0]}, {losses.iloc[-1]:.3g} at {sizes[-1]}"
         yield Evidence(
             condition,
-            partial(paired_difference, np.log(large / small)),
+            paired_estimator(np.log(large / small)),
             budget="end",
             rule=rule,
             measure=metric,
@@ -101,7 +101,7 @@ def sharpness_explains_the_gap(data: Data, claim: Claim) -> Iterator[Evidence]:
 
 def _gaps(data: Data) -> pd.DataFrame:
     """Return the generalisation gap at the end of complete trials: columns `TRIAL`, `gap`."""
-    table = last_evaluations(data)
+    table = data.last_evaluations
     gap = direction(table) * (values(table, "train") - values(table, "test"))
     found: pd.DataFrame = table.assign(gap=gap).loc[np.isfinite(gap), [*TRIAL, "gap"]]
     return found

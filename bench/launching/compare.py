@@ -17,7 +17,6 @@ from bench.report.sources import Sources, read_sources
 from bench.results.csv import write_csv
 from bench.results.store import Store
 from bench.results.tables import Tables
-from bench.results.tables import tables as flat
 
 #: Exit code of what a comparison found.
 EXIT = {"equal": 0, "different": 1, "inconclusive": 3}
@@ -44,9 +43,7 @@ def compare_sweeps(first: Store, second: Store, out: Path | None) -> int:
             f"sweeps {first.sweep} and {second.sweep} have no cell in common: none with the same configuration, nor "
             "with the same task, optimizer, batch size and precision"
         )
-    environment = environment_differences(
-        *(environment_frame([record for record, _ in found.pairs]) for found in sources)
-    )
+    environment = environment_differences(*(environment_frame(found.records) for found in sources))
     compared = compare(*((table.cells, table.trials) for table in exported))
     found = tables(environment, lone, compared)
     result = outcome(compared)
@@ -72,12 +69,12 @@ def _read(store: Store) -> Sources:
 
 def _exported(found: Sources) -> Tables:
     """Return a sweep's tables, the cells with what their bits depend on."""
-    made = flat(found.pairs)
+    made = found.exported
     bits = {
         record.cell: json.dumps([record.environment.get(name) for name in SAME_BITS], sort_keys=True)
-        for record, _ in found.pairs
+        for record in found.records
     }
-    repeatable = {record.cell: record.repeatable for record, _ in found.pairs}
+    repeatable = {record.cell: record.repeatable for record in found.records}
     cells = made.cells.assign(bits=made.cells["cell"].map(bits), repeatable=made.cells["cell"].map(repeatable))
     return Tables(cells, made.trials, made.curves)
 

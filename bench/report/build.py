@@ -96,7 +96,7 @@ def write_report(
     if twice := [name for name in names if names.count(name) > 1]:
         raise UsageError(f"sweep {twice[0]!r} is given twice: a report tells its sweeps apart by their names")
     sweep, *beside = (read_sweep(item) for item in (store, *others))
-    data, *more = (claim_data(item.exported, item.results, item.sources.sweep) for item in (sweep, *beside))
+    data, *more = (claim_data(item.sources.exported, item.results, item.sources.sweep) for item in (sweep, *beside))
     told = _claims(data, more, claims, language)
     page = _page(sweep, beside, told, *read_pictures(store, sweep.sources, sweep.results))
     written = _Files(out)
@@ -171,8 +171,7 @@ def _headings(section: str, measure: str, say: Messages) -> tuple[str, str]:
 
 def _tables(sweep: Sweep, data: Data) -> dict[str, pd.DataFrame]:
     """Return the tables of a sweep."""
-    sources, exported, results = sweep.sources, sweep.exported, sweep.results
-    records = [record for record, _ in sources.pairs]
+    sources, exported, results = sweep.sources, sweep.sources.exported, sweep.results
     unreadable = pd.DataFrame(
         [{"cell": item.cell, "status": "unreadable", "reason": item.reason} for item in sources.unreadable],
         columns=["cell", "status", "reason"],
@@ -197,8 +196,8 @@ def _tables(sweep: Sweep, data: Data) -> dict[str, pd.DataFrame]:
         "budgets.csv": results.budgets,
         "advice.csv": results.advice,
         "unfinished.csv": failed.reindex(columns=unfinished.columns),
-        "audit.csv": audit_frame(records),
-        "environment.csv": environment_frame(records),
+        "audit.csv": audit_frame(sources.records),
+        "environment.csv": environment_frame(sources.records),
     }
     # What a cell's axes are stands in cells.csv; with them the file is half as large again.
     measures = data.measures.drop(columns=[name for name in CONDITION if name in data.measures])
@@ -250,12 +249,12 @@ class _Files:
             "suite_version": __version__,
             "sweep": sources.sweep,
             "files": dict(sorted(self.digests.items())),
-            "records": {record.cell: record.digest for record, _ in sources.pairs},
+            "records": {record.cell: record.digest for record in sources.records},
             "unreadable": {item.cell: item.reason for item in sources.unreadable},
         }
         if others:
             manifest["others"] = {
-                item.sweep: {record.cell: record.digest for record, _ in item.pairs} for item in others
+                item.sweep: {record.cell: record.digest for record in item.records} for item in others
             }
         path.write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 

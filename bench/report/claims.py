@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import pandas as pd
@@ -110,8 +111,9 @@ class Claims:
     say: Messages
     several: bool = False
 
+    @cached_property
     def told(self) -> list[Told]:
-        """Return the section of every claim, in order."""
+        """The section of every claim, in order."""
         bricks = {str(row["claim"]): self._brick(row) for row in records(self.wall)}
         return [self._told(claim, bricks[claim.name]) for claim in self.judged.claims]
 
@@ -224,12 +226,11 @@ def _facts(claim: Claim, say: Messages) -> list[tuple[str, str]]:
 
 def _notes(found: pd.DataFrame, say: Messages) -> list[str]:
     noted = found[found["note"] != ""]
-    names = varying(found, [*CONDITION, "budget", "rule", "measure"]) if len(found) else []
-    told = [f"{place_label(row, names, say)}: {row['note']}" for row in records(noted)]
+    if len(noted) <= MOST_NOTES:
+        names = varying(found, [*CONDITION, "budget", "rule", "measure"]) if len(found) else []
+        return [f"{place_label(row, names, say)}: {row['note']}" for row in records(noted)]
     # Most places of a condition say the same.
-    if len(told) > MOST_NOTES:
-        counts = noted["note"].value_counts(sort=False)
-        told = [f"{note} (× {count})" for note, count in counts.items()]
+    told = [f"{note} (× {count})" for note, count in noted["note"].value_counts(sort=False).items()]
     more = [say("claims.hidden", rows=len(told) - MOST_NOTES)] if len(told) > MOST_NOTES else []
     return told[:MOST_NOTES] + more
 

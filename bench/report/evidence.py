@@ -168,7 +168,7 @@ def mirror_view(sources: Sources) -> Mirror:
     if sources.mirror is None:
         return Mirror("No mirror was kept.", None)
     entries: dict[str, Any] = sources.mirror["cells"]
-    cells = [record.cell for record, _ in sources.pairs] + [item.cell for item in sources.unreadable]
+    cells = [record.cell for record in sources.records] + [item.cell for item in sources.unreadable]
     lacking = []
     for cell in sorted(set(cells) | set(entries)):
         entry = entries.get(cell)

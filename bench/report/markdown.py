@@ -16,7 +16,7 @@ def write_markdown(page: Page) -> str:
     lines = [f"# {_text(say('title'))} {_text(words.capital(say('page.sweep', sweep=page.sweep)))}", ""]
     if page.many:
         lines += [*_answer(page.summary()), "", *_advice(page), *_wall(page)]
-        for table in page.matrices():
+        for table in page.matrices:
             lines += _table(table)
         lines += [_text(page.matrix_legend()), ""]
     for scene in () if page.many else page.scenes:
@@ -60,7 +60,7 @@ def _answer(headline: Headline, details: bool = True) -> list[str]:
 
 
 def _advice(page: Page) -> list[str]:
-    items = page.advised()
+    items = page.advised
     if not items:
         return []
     say = page.say
@@ -71,7 +71,7 @@ def _advice(page: Page) -> list[str]:
 
 
 def _wall(page: Page) -> list[str]:
-    told = page.claims.told()
+    told = page.claims.told
     if not told:
         return []
     lines = [
@@ -88,7 +88,7 @@ def _wall(page: Page) -> list[str]:
 
 
 def _claims(page: Page) -> list[str]:
-    say, told = page.say, page.claims.told()
+    say, told = page.say, page.claims.told
     if not told:
         return []
     lines = [f"## {_text(say('claims.title'))}", "", _text(page.claims.families()), ""]
@@ -135,7 +135,7 @@ def _evidence(page: Page) -> list[str]:
         "",
         *(_table(mirror.table) if mirror.table else []),
     ]
-    audit, environment = page.audit(), page.environment()
+    audit, environment = page.audit, page.environment
     lines += [f"## {_text(say('heading.audit'))}", "", *(_table(audit) if audit else ["No audit was recorded.", ""])]
     lines += [
         f"## {_text(say('heading.environment'))}",
@@ -143,7 +143,7 @@ def _evidence(page: Page) -> list[str]:
         *(_table(environment) if environment else ["No environment was recorded.", ""]),
     ]
     lines += [f"## {_text(say('heading.reproduce'))}", ""]
-    for recipe in [*page.recipes(), *page.cell_recipes()]:
+    for recipe in [*page.recipes(), *page.cell_recipes]:
         fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", recipe.command)), default=0))
         lines += [f"{_text(recipe.part)}:", "", f"{fence}sh", recipe.command.replace("\n", " "), fence, ""]
     return [

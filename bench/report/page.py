@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from importlib import resources
 
 import jinja2
@@ -117,6 +118,7 @@ class Page:
         """The texts of its language."""
         return self.claims.say
 
+    @cached_property
     def advised(self) -> list[Advice]:
         """Which batch size to use, for every task and optimizer."""
         return advice.advised(self.results, self.say)
@@ -142,6 +144,7 @@ class Page:
             return "Nothing of this sweep could be read."
         return (self.summary() if self.many else self.headline(self.scenes[0])).text
 
+    @cached_property
     def matrices(self) -> list[Table]:
         """Optimizers against tasks."""
         return matrices(self.results)
@@ -161,7 +164,7 @@ class Page:
 
     def counts(self) -> str:
         """How many cells there are, by status."""
-        statuses = Counter(str(record.status) for record, _ in self.sources.pairs)
+        statuses = Counter(str(record.status) for record in self.sources.records)
         statuses["unreadable"] = len(self.sources.unreadable)
         trials = len(self.results.study.trials)
         diverged = int((self.results.study.trials["status"] == "diverged").sum())
@@ -244,10 +247,12 @@ class Page:
         """Cell id and traceback of every failed cell that kept one."""
         return [(record.cell, portable(record.traceback)) for record in self._records() if record.traceback]
 
+    @cached_property
     def audit(self) -> Table | None:
         """The self-audit."""
         return audit_table(audit_frame(self._records()))
 
+    @cached_property
     def environment(self) -> Table | None:
         """Versions and hardware."""
         records = self._records()
@@ -266,7 +271,7 @@ class Page:
         """Which sweeps claims were judged on; empty where it is this one alone."""
         if not self.others:
             return ""
-        told = [(sources.sweep, len(sources.pairs)) for sources in self._all_sources()]
+        told = [(sources.sweep, len(sources.records)) for sources in self._all_sources()]
         sweeps = [self.say("claims.sweep", sweep=sweep, cells=cells) for sweep, cells in told]
         return self.say("claims.sweeps", sweeps=", ".join(sweeps))
 
@@ -274,12 +279,13 @@ class Page:
         return [self.sources, *(sweep.sources for sweep in self.others)]
 
     def _records(self) -> list[Record]:
-        return [record for sources in self._all_sources() for record, _ in sources.pairs]
+        return [record for sources in self._all_sources() for record in sources.records]
 
+    @cached_property
     def cell_recipes(self) -> list[Recipe]:
         """Commands for single cells, in the order of the tables."""
         records = sorted(
-            (record for record, _ in self.sources.pairs),
+            self.sources.records,
             key=lambda r: (
                 r.axes.task,
                 r.axes.optimizer,

@@ -1,6 +1,7 @@
 """How to reproduce each part: the commands, derived from the records."""
 
 import dataclasses
+import functools
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -70,8 +71,14 @@ def cell_command(record: Record) -> str:
         overrides += [f"budget.{key}={_value(value)}" for key, value in sorted(budget.items())]
     overrides += [f"task.knobs.{word}" for word in axes.knobs.split()]
     for group in ("schedule", "batch_schedule", "rule", "training", "evaluation", "measure", "seed"):
-        overrides += _differing(group, config.get(group), dataclasses.asdict(getattr(Config(), group)))
+        overrides += _differing(group, config.get(group), _defaults(group))
     return " ".join(["bench run", *(shlex.quote(override) for override in overrides)])
+
+
+@functools.cache
+def _defaults(group: str) -> dict[str, Any]:
+    found: dict[str, Any] = dataclasses.asdict(getattr(Config(), group))
+    return found
 
 
 def _differing(group: str, found: Any, defaults: dict[str, Any]) -> list[str]:

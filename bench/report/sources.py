@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 
 from bench.analysis.pictures import Pictures, collect
 from bench.analysis.results import Results, analyse
-from bench.results.curves import empty_curves
+from bench.results.curves import SCHEMA
 from bench.results.record import Record, RecordError
 from bench.results.store import Store
 from bench.results.tables import Tables, tables
@@ -39,14 +40,16 @@ class Sources:
 
     Attributes:
         sweep: Name of the sweep.
-        pairs: Records with their curves, in order of cell id.
+        records: In order of cell id.
+        exported: Their tables.
         unreadable: Records, or curves of records, that could not be read.
         mirror: Contents of mirror.json; None where there is none.
         mirror_problem: Why mirror.json could not be used, in one line; None where it could or is absent.
     """
 
     sweep: str
-    pairs: tuple[tuple[Record, pd.DataFrame], ...]
+    records: tuple[Record, ...]
+    exported: Tables
     unreadable: tuple[Unreadable, ...]
     mirror: dict[str, Any] | None
     mirror_problem: str | None
@@ -54,7 +57,7 @@ class Sources:
     @property
     def command(self) -> str:
         """The command line that most of the records came from; that of a multirun without words where none says."""
-        commands = Counter(record.command for record, _ in self.pairs if record.command)
+        commands = Counter(record.command for record in self.records if record.command)
         # Of several equally common ones the first in order of cell id, so that every render says the same.
         return portable(commands.most_common(1)[0][0]) if commands else f"bench run -m sweep={self.sweep}"
 
@@ -65,37 +68,36 @@ class Sweep:
 
     Attributes:
         sources: What was found on disk.
-        exported: Its tables.
-        results: Their analysis.
+        results: The analysis of its tables.
     """
 
     sources: Sources
-    exported: Tables
     results: Results
 
 
 def read_sweep(store: Store) -> Sweep:
     """Read a sweep and analyse it."""
     sources = read_sources(store)
-    exported = tables(sources.pairs)
-    return Sweep(sources, exported, analyse(exported.cells, exported.trials, exported.curves))
+    exported = sources.exported
+    return Sweep(sources, analyse(exported.cells, exported.trials, exported.curves))
 
 
 def read_sources(store: Store) -> Sources:
     """Read a sweep. A record that cannot be read is listed and does not stop the rest."""
-    pairs: list[tuple[Record, pd.DataFrame]] = []
+    pairs: list[tuple[Record, pa.Table]] = []
     unreadable: list[Unreadable] = []
     for cell in store.cells():
         try:
             record = store.read(cell)
             # Cells that never trained may have left no curves; those that did cannot be used without.
-            curves = store.curves(cell) if record.trials else empty_curves()
+            curves = store.arrow_curves(cell) if record.trials else SCHEMA.empty_table()
         except RecordError as error:
             unreadable.append(Unreadable(cell, portable(str(error).removeprefix(f"{store.path}/"))))
         else:
             pairs.append((record, curves))
     mirror, problem = _read_mirror(store)
-    return Sources(store.sweep, tuple(pairs), tuple(unreadable), mirror, problem)
+    records = tuple(record for record, _ in pairs)
+    return Sources(store.sweep, records, tables(pairs), tuple(unreadable), mirror, problem)
 
 
 def read_pictures(store: Store, sources: Sources, results: Results) -> tuple[Pictures, tuple[Unreadable, ...]]:
@@ -103,7 +105,7 @@ def read_pictures(store: Store, sources: Sources, results: Results) -> tuple[Pic
     unreadable: list[Unreadable] = []
 
     def read() -> Iterator[tuple[str, pd.DataFrame]]:
-        for record, _ in sources.pairs:
+        for record in sources.records:
             if store.has_snapshots(record.cell):
                 try:
                     yield record.cell, store.snapshots(record.cell)

@@ -63,11 +63,10 @@ class Table:
 
 def batch_table(scene: Scene) -> Table:
     """Everything about each batch size in one row, a group of rows per optimizer."""
-    rows = scene.rows(scene.results.summary)
-    groups = [
-        Group(name, tuple(_batch_row(scene, row) for row in records(rows[rows["optimizer"] == name])))
-        for name in scene.optimizers
-    ]
+    of_optimizer: dict[str, list[dict[str, Any]]] = {name: [] for name in scene.optimizers}
+    for row in records(scene.rows(scene.results.summary)):
+        of_optimizer[row["optimizer"]].append(row)
+    groups = [Group(name, tuple(_batch_row(scene, row) for row in rows)) for name, rows in of_optimizer.items()]
     columns = (
         "batch size",
         scene.measure.of("test"),

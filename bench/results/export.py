@@ -35,7 +35,8 @@ def export(store: Store, out: Path, file_format: str, skip_unreadable: bool = Fa
             if file_format == "csv":
                 write_csv(frame, path)
             else:
-                frame.to_parquet(path, index=False)
+                texts = {name: str for name, kind in frame.dtypes.items() if isinstance(kind, pd.CategoricalDtype)}
+                frame.astype(texts).to_parquet(path, index=False)
             yield path, len(frame)
     except OSError as error:
         raise UsageError(f"--out {out}: cannot be written ({error.strerror or error})") from None

@@ -6,6 +6,7 @@ docs/records.md documents every field.
 """
 
 import dataclasses
+import functools
 import json
 import math
 import types
@@ -380,38 +381,49 @@ def _finite(value: Any) -> Any:
 
 def _parse(kind: Any, value: Any, where: str) -> Any:
     """Read `value` as the annotated type `kind`, naming the field that does not fit."""
-    origin = typing.get_origin(kind)
-    if kind is Any:
+    # Most fields are scalars of the very type: a store of thousands of cells has millions of them.
+    if kind is Any or type(value) is kind:
         return value
+    origin, arguments = _shape(kind)
     if origin in (types.UnionType, typing.Union):
         if value is None:
             return None
-        (kind,) = [argument for argument in typing.get_args(kind) if argument is not type(None)]
+        (kind,) = [argument for argument in arguments if argument is not type(None)]
         return _parse(kind, value, where)
     if origin is list:
         if not isinstance(value, list):
             raise RecordError(f"field {where} should be a list, is {type(value).__name__}")
-        (item,) = typing.get_args(kind)
+        (item,) = arguments
         return [_parse(item, element, f"{where}[{index}]") for index, element in enumerate(value)]
     if origin is dict:
         if not isinstance(value, dict):
             raise RecordError(f"field {where} should be an object, is {type(value).__name__}")
-        _, item = typing.get_args(kind)
+        _, item = arguments
         return {str(key): _parse(item, element, f"{where}.{key}") for key, element in value.items()}
     if dataclasses.is_dataclass(kind):
         if not isinstance(value, dict):
             raise RecordError(f"field {where} should be an object, is {type(value).__name__}")
-        hints = typing.get_type_hints(kind)
-        missing = sorted(
-            f.name
-            for f in dataclasses.fields(kind)
-            if f.name not in value and f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
-        )
+        hints, required = _layout(kind)
+        missing = required - value.keys()
         if missing:
-            raise RecordError(f"field {where} misses {', '.join(missing)}")
-        known = {f.name for f in dataclasses.fields(kind)} & value.keys()
-        return kind(**{name: _parse(hints[name], value[name], f"{where}.{name}") for name in known})  # type: ignore[operator]
+            raise RecordError(f"field {where} misses {', '.join(sorted(missing))}")
+        return kind(
+            **{name: _parse(hint, value[name], f"{where}.{name}") for name, hint in hints.items() if name in value}
+        )
     return _parse_scalar(kind, value, where)
+
+
+@functools.cache
+def _shape(kind: Any) -> tuple[Any, tuple[Any, ...]]:
+    return typing.get_origin(kind), typing.get_args(kind)
+
+
+@functools.cache
+def _layout(kind: Any) -> tuple[dict[str, Any], frozenset[str]]:
+    """Return the annotated types of a dataclass's fields, and which of them have no default."""
+    fields, hints = dataclasses.fields(kind), typing.get_type_hints(kind)
+    required = {f.name for f in fields if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING}
+    return {f.name: hints[f.name] for f in fields}, frozenset(required)
 
 
 def _parse_scalar(kind: Any, value: Any, where: str) -> Any:

@@ -3,12 +3,16 @@
 docs/records.md documents every column; `bench.analysis` sees nothing but these tables.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
+import pyarrow as pa
 
+from bench.results.curves import SCHEMA
 from bench.results.record import Interval, Record
 
 CELL_KEYS = ("sweep", "cell", "task", "model", "optimizer", "batch_size", "device", "precision")
@@ -100,7 +104,8 @@ class Tables:
     Attributes:
         cells: One row per cell, columns `CELL_COLUMNS`.
         trials: One row per trial, columns `TRIAL_COLUMNS`.
-        curves: One row per trial, evaluation point, split and metric, columns `CURVE_COLUMNS`.
+        curves: One row per trial, evaluation point, split and metric, columns `CURVE_COLUMNS`; its texts are
+            categories, as there are few different ones to millions of rows.
     """
 
     cells: pd.DataFrame
@@ -108,7 +113,7 @@ class Tables:
     curves: pd.DataFrame
 
 
-def tables(records: Iterable[tuple[Record, pd.DataFrame]]) -> Tables:
+def tables(records: Iterable[tuple[Record, pd.DataFrame | pa.Table]]) -> Tables:
     """Flatten records and their curves into tables.
 
     Args:
@@ -118,25 +123,54 @@ def tables(records: Iterable[tuple[Record, pd.DataFrame]]) -> Tables:
     Returns:
         The three tables, rows ordered by sweep, task, optimizer, device, precision, batch size, then lr, seed, step.
     """
+    pairs = sorted(records, key=lambda pair: _order(pair[0]))
     cells: list[dict[str, Any]] = []
     trials: list[dict[str, Any]] = []
-    curves: list[pd.DataFrame] = []
-    for record, curve in sorted(records, key=lambda pair: _order(pair[0])):
+    for record, _ in pairs:
         keys = _keys(record)
         cells.append(keys | _cell_row(record))
         trials.extend(keys | row for row in _trial_rows(record))
-        if len(curve):
-            # A cell trains seed by seed, so its curves do not come in this order.
-            curves.append(curve.assign(**keys).sort_values(["lr", "seed", "step"], kind="stable"))
     return Tables(
         cells=pd.DataFrame(cells, columns=list(CELL_COLUMNS)),
         trials=pd.DataFrame(trials, columns=list(TRIAL_COLUMNS)),
-        curves=(
-            pd.concat(curves, ignore_index=True)[list(CURVE_COLUMNS)]
-            if curves
-            else pd.DataFrame(columns=list(CURVE_COLUMNS))
-        ),
+        curves=_curves(pairs),
     )
+
+
+def _curves(cells: Sequence[tuple[Record, pd.DataFrame | pa.Table]]) -> pd.DataFrame:
+    parts = [(record, curve) for record, curve in cells if len(curve)]
+    if not parts:
+        return pd.DataFrame(columns=list(CURVE_COLUMNS))
+    joined = pa.concat_tables(
+        curve if isinstance(curve, pa.Table) else pa.Table.from_pandas(curve, schema=SCHEMA, preserve_index=False)
+        for _, curve in parts
+    )
+    number = np.repeat(np.arange(len(parts)), [len(curve) for _, curve in parts])
+    # A cell trains seed by seed, so its curves do not come in this order.
+    order = np.lexsort([*(joined.column(name).to_numpy() for name in ("step", "seed", "lr")), number])
+    keys = [_keys(record) for record, _ in parts]
+    columns: dict[str, Any] = {}
+    for name in CURVE_COLUMNS:
+        if name in joined.column_names:
+            column = joined.column(name)
+            text = pa.types.is_string(column.type)
+            values = column.dictionary_encode().to_pandas() if text else column.to_numpy()
+            columns[name] = (
+                _categories(values.cat.codes.to_numpy(), values.cat.categories, order) if text else values[order]
+            )
+        elif isinstance(keys[0][name], str):
+            codes, labels = pd.factorize(np.array([key[name] for key in keys], dtype=object))
+            columns[name] = _categories(codes, labels, number)
+        else:
+            columns[name] = np.array([key[name] for key in keys])[number]
+    return pd.DataFrame(columns)
+
+
+def _categories(codes: npt.NDArray[Any], labels: Iterable[str], order: npt.NDArray[np.intp]) -> pd.Categorical:
+    """Return texts by their codes, in an order; the categories are sorted, as whoever sorts by them expects."""
+    names = [str(label) for label in labels]
+    places = np.argsort(np.argsort(np.array(names, dtype=object), kind="stable"), kind="stable")
+    return pd.Categorical.from_codes(places[codes][order], categories=pd.Index(sorted(names), dtype=object))
 
 
 def _order(record: Record) -> tuple[Any, ...]:

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bench.analysis.advice import COLUMNS, advice, rule_words
+from bench.analysis.advice import COLUMNS, advice
 from tests.analysis.hand_made import KEYS
 
 CONDITION = {name: KEYS[name] for name in ("task", "model", "optimizer", "device", "precision")}
@@ -54,6 +54,12 @@ def advised(steps: dict[int, tuple[float, ...]], **held: float) -> pd.Series:
     return table.iloc[0]
 
 
+def ruled(results: pd.DataFrame, reference: pd.DataFrame) -> dict[str, object]:
+    """What the advice says of rules; empty for nothing."""
+    (row,) = advice(pd.DataFrame([CONDITION]), to_target(STEPS), results, reference, memory()).to_dict("records")
+    return {str(name): value for name, value in row.items() if str(name).startswith("rule_") and value == value}
+
+
 def test_the_largest_batch_inside_perfect_scaling_with_what_single_seeds_say() -> None:
     found = advised(STEPS)
     # The geometric mean at 64 is √(200 · 300) = 245 > 1.2 · 200; the first seed alone goes on to 64.
@@ -95,7 +101,7 @@ def test_nothing_beyond_the_largest_has_a_price() -> None:
     ],
 )
 def test_a_rule_held_failed_or_is_open(drops: list[float], word: str) -> None:
-    found = rule_words(outcomes({"re-tuned": [0.0, 0.0, 0.0], "sqrt": drops}), references())
+    found = ruled(outcomes({"re-tuned": [0.0, 0.0, 0.0], "sqrt": drops}), references())
     assert found == {
         "rule_batch": 128,
         "rule_reference": 16,
@@ -106,7 +112,7 @@ def test_a_rule_held_failed_or_is_open(drops: list[float], word: str) -> None:
 
 
 def test_rules_that_start_at_the_largest_batch_say_nothing() -> None:
-    assert rule_words(outcomes({"re-tuned": [0.0], "sqrt": [0.0]}), references(128)) == {}
+    assert ruled(outcomes({"re-tuned": [0.0], "sqrt": [0.0]}), references(128)) == {}
 
 
 def test_memory_is_a_line_with_its_largest_error() -> None:

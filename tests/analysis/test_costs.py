@@ -56,11 +56,11 @@ def test_half_of_an_even_number_of_seeds_is_not_enough() -> None:
 def test_regimes_of_a_hyperbola() -> None:
     sizes = np.array([2.0**k for k in range(1, 15)])
     steps = pd.DataFrame({"batch_size": sizes, "median": 100 * (1 + 256 / sizes)})
-    found = regimes(steps)
+    found = regimes(steps["batch_size"], steps["median"])
     # S(B) ≤ 1.2·S(B0)·B0/B with B0 = 2: B + 256 ≤ 1.2·258, so B ≤ 53.6.
     # S(B) ≤ 1.1·S(2¹⁴): 1 + 256/B ≤ 1.117, so B ≥ 2185.
     assert found == {"b_perfect": 32, "b_max": 4096}
-    assert regimes(steps.head(1)) == {"b_perfect": None, "b_max": None}
+    assert regimes([2.0], [12900.0]) == {"b_perfect": None, "b_max": None}
 
 
 @given(st.floats(0.01, 10), st.floats(1e-5, 1e-2))

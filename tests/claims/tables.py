@@ -8,8 +8,7 @@ from typing import Any, cast
 import numpy as np
 import pandas as pd
 
-from bench.analysis import rules
-from bench.analysis.budgets import cuts
+from bench.analysis import budgets, rules
 from bench.analysis.results import Results
 from bench.analysis.speed import memory, throughput
 from bench.analysis.study import Study, study
@@ -139,16 +138,16 @@ class Parts:
         return rules.reference_batch_sizes(self.study.cells)
 
     @cached_property
-    def _cut(self) -> pd.DataFrame:
-        return cuts(self.study)
+    def cuts(self) -> pd.DataFrame:
+        return budgets.cuts(self.study)
 
     @cached_property
     def rates(self) -> pd.DataFrame:
-        return rules.rule_rates(rules.learning_rate_scores(self._cut), self.references)
+        return rules.rule_rates(rules.learning_rate_scores(self.cuts), self.references)
 
     @cached_property
     def seed_outcomes(self) -> pd.DataFrame:
-        return rules.seed_outcomes(self._cut, self.rates)
+        return rules.seed_outcomes(self.cuts, self.rates)
 
     @cached_property
     def targets(self) -> pd.DataFrame:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bench.analysis.rows import Rows
 from bench.analysis.speed import MIB
 from bench.claims.costs import _log_error, _log_ratio
 from tests.claims.tables import Arm, missing, primary, verdicts
@@ -74,8 +75,9 @@ def test_bigger_batches_are_faster() -> None:
 
 def test_the_interval_at_95_percent_is_that_of_the_windows() -> None:
     """One side known exactly leaves the other's interval as it was, in the logarithm."""
-    one = _log_error(speed(1000.0, 0.01) | {"examples_per_second_lo": 990.0, "examples_per_second_hi": 1010.1})
-    found = _log_ratio(one, (0.0, 0.0, 9), 0.95)
+    row = speed(1000.0, 0.01) | {"examples_per_second_lo": 990.0, "examples_per_second_hi": 1010.1}
+    one = _log_error(Rows({name: np.array([value]) for name, value in row.items()}, slice(0, 1)), 0)
+    found = _log_ratio(one, (0.0, 0.0, 9))(0.95)
     assert found.hi - found.lo == pytest.approx(np.log2(1010.1 / 990), rel=1e-6)
 
 

@@ -1,8 +1,13 @@
 """Claims of methods that close the gap or stand in for one another, on planted tables."""
 
+from typing import cast
+
+import pandas as pd
 import pytest
 
+from bench.analysis.results import Results
 from bench.claims.contrasts import better_by
+from bench.claims.evidence import Data
 from bench.claims.methods import arms
 from tests.claims.tables import NOISE, Arm, Parts, data, exported, missing, primary, verdicts
 
@@ -102,9 +107,9 @@ def test_without_a_full_batch_nothing_is_said_of_it() -> None:
 def test_diverged_seeds_are_left_out_and_counted() -> None:
     cells, trials, curves = exported(unequal(0.04, 0.0))
     trials.loc[(trials["seed"] == 2) & (trials["batch_size"] == 256), "status"] = "diverged"
-    outcomes = Parts(cells, trials, curves).seed_outcomes
-    ends = outcomes[(outcomes["budget"] == "end") & (outcomes["rule"] == "fixed")]
-    contrast = better_by((ends[ends["batch_size"] == 16], ends[ends["batch_size"] == 256]))
+    found = Data(cast(Results, Parts(cells, trials, curves)), pd.DataFrame())
+    (ends,) = [rows for key, rows in found.outcomes.items() if key[-2:] == ("end", "fixed")]
+    contrast = better_by((ends.of(16), ends.of(256)))
     assert contrast is not None
     assert (contrast.estimator(0.95).n, contrast.note) == (5, "1 of 6 seeds have a diverged trial")
 

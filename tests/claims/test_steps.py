@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bench.claims.steps import ways_to_target
+from bench.claims.ways import ways_to_target
 from tests.claims.tables import Arm, data, missing, primary, verdicts
 
 #: Seeds differ by a few percent, the batch sizes of a seed not alike.

@@ -236,14 +236,16 @@ def make_trial(
         values[f"{split}_loss"] = np.where((step > 4) & diverged, np.nan, loss)
     seconds = step * (law.overhead_ms + 0.004 * batch_size) / 1000 * (1 + 0.02 * rng.normal())
     examples = np.minimum(step * batch_size, step * TRAIN / per_epoch).round().astype(int)
-    frame = pd.DataFrame({"lr": lr, "seed": seed, "step": step, "epoch": step / per_epoch, "examples": examples})
-    frame["train_seconds"] = seconds
-    curve = pd.concat(
-        [
-            frame.assign(split=name.split("_")[0], metric=name.split("_")[1], value=value)
-            for name, value in values.items()
-        ],
-        ignore_index=True,
+    names = [name.split("_") for name in values]
+    points = {"step": step, "epoch": step / per_epoch, "examples": examples, "train_seconds": seconds}
+    curve = pd.DataFrame(
+        {"lr": lr, "seed": seed}
+        | {name: np.tile(column, len(values)) for name, column in points.items()}
+        | {
+            part: np.repeat([name[place] for name in names], step.size)
+            for place, part in enumerate(("split", "metric"))
+        }
+        | {"value": np.concatenate(list(values.values()))}
     )
     sign = 1 if plan.target_metric == "val_accuracy" else -1
     past = np.flatnonzero(sign * values[plan.target_metric] > sign * plan.target)

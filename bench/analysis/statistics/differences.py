@@ -8,7 +8,7 @@ import numpy.typing as npt
 from scipy import special
 
 from bench.analysis.intervals import CONFIDENCE
-from bench.analysis.statistics.estimates import Estimate, t_estimate, two_way_estimate
+from bench.analysis.statistics.estimates import Estimate, StudentT, two_way_estimate
 from bench.errors import UsageError
 
 Array = npt.NDArray[np.float64]
@@ -45,14 +45,27 @@ def paired_difference(differences: npt.ArrayLike, confidence: float = CONFIDENCE
 
     Source: Student (1908); Satterthwaite, Biometrics Bulletin 2 (1946).
     """
+    return paired_estimator(differences, sampling)(confidence)
+
+
+def paired_estimator(differences: npt.ArrayLike, sampling: float = 0.0) -> StudentT:
+    """Return `paired_difference` waiting for its confidence.
+
+    Args:
+        differences: One per seed, finite.
+        sampling: Standard error from the finite test split.
+
+    Raises:
+        UsageError: A difference that is not finite.
+    """
     values = _differences(differences)
     n = values.size
     if n < 2:
-        return Estimate(float(values.mean()) if n else math.nan, math.nan, math.nan, n, confidence, sampling)
+        return StudentT(float(values.mean()) if n else math.nan, math.nan, 0.0, n, sampling)
     seeds = float(values.var(ddof=1)) / n
     total = seeds + sampling**2
     degrees = (n - 1) * (total / seeds) ** 2 if seeds > 0 else (math.inf if sampling > 0 else n - 1.0)
-    return t_estimate(float(values.mean()), math.sqrt(total), degrees, n, confidence, sampling)
+    return StudentT(float(values.mean()), math.sqrt(total), degrees, n, sampling)
 
 
 def binomial_error(first: float, second: float, examples: int) -> float:

@@ -4,7 +4,10 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from bench.analysis.intervals import CONFIDENCE, t_quantile
+import numpy.typing as npt
+from scipy import special
+
+from bench.analysis.intervals import CONFIDENCE, mean_interval, t_quantile
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,64 @@ class Estimate:
 Estimator = Callable[[float], Estimate]
 
 
+@dataclass(frozen=True)
+class StudentT:
+    """An estimator with the interval ± t · standard error: what is found in the data, once for all confidences.
+
+    Attributes:
+        estimate: The value.
+        error: Its standard error; nan gives no interval, inf an unbounded one.
+        degrees: Degrees of freedom of the standard error; below 1 there is no interval, inf is the normal one.
+        n: Independent units behind it.
+        floor: As in `Estimate`.
+        root: What the error is still to be divided by: of a mean `error` may be a deviation and this the root of the
+            number, which rounds as `bench.analysis.intervals.mean_interval` does.
+    """
+
+    estimate: float
+    error: float
+    degrees: float
+    n: int
+    floor: float = 0.0
+    root: float = 1.0
+
+    def __call__(self, confidence: float = CONFIDENCE) -> Estimate:
+        """Return the estimate with its interval."""
+        if not self.is_bounded:
+            return Estimate(self.estimate, math.nan, math.nan, self.n, confidence, self.floor)
+        half = t_quantile((1 + confidence) / 2, self._degrees) * self.error / self.root
+        return Estimate(self.estimate, self.estimate - half, self.estimate + half, self.n, confidence, self.floor)
+
+    @property
+    def is_bounded(self) -> bool:
+        """Whether there is an interval."""
+        return math.isfinite(self.estimate) and self.degrees >= 1 and not math.isnan(self.error)
+
+    @property
+    def _degrees(self) -> float:
+        # Student's t is the normal distribution to five digits there, and has no quantile at infinity.
+        return min(self.degrees, 1e6)
+
+    def p(self, null: float = 0.0) -> float:
+        """Return the two-sided p value of a value: 0 … 1, nan where there is no interval."""
+        if not self.is_bounded:
+            return math.nan
+        distance = abs(self.estimate - null)
+        if self.error == 0:
+            return 0.0 if distance else 1.0
+        return 2 * float(special.stdtr(self._degrees, -distance * self.root / self.error))
+
+
+def mean_estimator(values: npt.ArrayLike) -> StudentT:
+    """Return `bench.analysis.intervals.mean_interval` as an estimator.
+
+    Args:
+        values: One per unit; those that are not finite are left out.
+    """
+    found = mean_interval(values)
+    return StudentT(found.mean, found.sd, found.n - 1, found.n, root=math.sqrt(found.n))
+
+
 def t_estimate(
     estimate: float, error: float, degrees: float, n: int, confidence: float = CONFIDENCE, floor: float = 0.0
 ) -> Estimate:
@@ -53,11 +114,7 @@ def t_estimate(
         confidence: Coverage, 0 … 1.
         floor: As in `Estimate`.
     """
-    if not (math.isfinite(estimate) and degrees >= 1) or math.isnan(error):
-        return Estimate(estimate, math.nan, math.nan, n, confidence, floor)
-    # Student's t is the normal distribution to five digits there, and has no quantile at infinity.
-    half = t_quantile((1 + confidence) / 2, min(degrees, 1e6)) * error
-    return Estimate(estimate, estimate - half, estimate + half, n, confidence, floor)
+    return StudentT(estimate, error, degrees, n, floor)(confidence)
 
 
 def two_way_estimate(
@@ -85,6 +142,13 @@ def two_way_estimate(
 
     Source: Searle, Casella & McCulloch, Variance Components (1992), 4.4; Satterthwaite, Biometrics Bulletin 2 (1946).
     """
+    return two_way_estimator(mean, variances, sizes, floor)(confidence)
+
+
+def two_way_estimator(
+    mean: float, variances: tuple[float, float, float], sizes: tuple[int, int], floor: float = 0.0
+) -> StudentT:
+    """Return `two_way_estimate` waiting for its confidence."""
     rows, columns, both = variances
     variance = max(rows - both, 0.0) + max(columns - both, 0.0) + both
     freedom = (sizes[0], sizes[1], sizes[0] * sizes[1])
@@ -94,7 +158,7 @@ def two_way_estimate(
         degrees = max(variance**2 / parts, float(min(sizes)))
     elif rows > both or columns > both:
         degrees = float(sizes[0] if rows > both else sizes[1])
-    return t_estimate(mean, math.sqrt(variance), degrees, sizes[0] + 1, confidence, floor)
+    return StudentT(mean, math.sqrt(variance), degrees, sizes[0] + 1, floor)
 
 
 def p_value(estimator: Estimator, null: float = 0.0) -> float:
@@ -113,12 +177,24 @@ def p_value(estimator: Estimator, null: float = 0.0) -> float:
     """
     if math.isnan(estimator(CONFIDENCE).lo):
         return math.nan
+    known = math.nan
+    # Of a distance of a few roundings the interval's own rounding decides.
+    if isinstance(estimator, StudentT) and abs(estimator.estimate - null) > 1e-9 * abs(null):
+        known = estimator.p(null)
+
+    def excluded(level: float) -> bool:
+        # Student's t says at once at which confidence the value is excluded. It is looked at near that alone, so that
+        # the p value is digit for digit that of the interval.
+        if not math.isnan(known) and abs(level - known) > 1e-4 * known:
+            return level > known
+        return estimator(1 - level).excludes(null)
+
     low, high = math.log(1e-9), 0.0
-    if estimator(1 - 1e-9).excludes(null):
+    if excluded(1e-9):
         return 1e-9
     while high - low > 1e-3:
         middle = (low + high) / 2
-        if estimator(1 - math.exp(middle)).excludes(null):
+        if excluded(math.exp(middle)):
             high = middle
         else:
             low = middle

@@ -1,5 +1,7 @@
 """How many seeds are needed, and what a number of seeds can show."""
 
+import bisect
+import functools
 import math
 from collections.abc import Callable
 
@@ -85,7 +87,7 @@ def pairs_for_verdict(
         z = special.ndtri((1 + confidence) / 2) + special.ndtri((1 + power) / 2)
         room = (margin / z) ** 2 - floor**2
         return max(2.0, math.ceil(sd**2 / room)) if room > 0 else math.inf
-    return _fewest(lambda pairs: verdict_probabilities(0.0, sd, pairs, margin, confidence)["inside"] >= power, sd)
+    return _fewest_inside(sd, margin, power, confidence)
 
 
 def _fewest(enough: Callable[[int], bool], sd: float) -> float:
@@ -104,6 +106,101 @@ def _fewest(enough: Callable[[int], bool], sd: float) -> float:
         middle = (low + high) // 2
         low, high = (low, middle) if enough(middle) else (middle, high)
     return float(high)
+
+
+def _fewest_inside(sd: float, margin: float, power: float, confidence: float) -> float:
+    """Return the fewest pairs of `pairs_for_verdict`, the same that `_fewest` finds, without trying each number.
+
+    Whether a number of pairs is enough depends on the margin in standard errors alone, and what that has to be
+    (`_room`) is needed by thousands of verdicts: it is worked out once for few numbers of pairs, and read between them.
+    """
+    if math.isnan(sd):
+        return math.nan
+    if sd == 0:
+        return 2.0
+    _check(sd, 2)
+    ratio = margin / sd
+
+    def tried(pairs: int) -> bool:
+        return verdict_probabilities(0.0, sd, pairs, margin, confidence)["inside"] >= power
+
+    def enough(pairs: int) -> bool:
+        have, need = ratio * math.sqrt(pairs), _room(pairs, power, confidence)
+        return have > need if abs(have - need) > 1e-9 * need else tried(pairs)
+
+    if not enough(_NODES[-1]):
+        return math.inf
+    place = bisect.bisect_left(_NODES, True, key=enough)
+    if _NODES[place] <= _EACH:
+        return float(_NODES[place])
+    between = _between(ratio, place, power, confidence)
+    near = round(between)
+    # The curve is known far better than to a hundredth of a pair, but not to the last digit.
+    if abs(between - near) < 0.01:
+        return float(near if tried(near) else near + 1)
+    return float(math.ceil(between))
+
+
+#: Up to so many pairs each number is looked at, beyond that four in every doubling; `MOST` is reached by doubling.
+_EACH = 64
+_NODES = (*range(2, _EACH + 1), *(round(_EACH * 2 ** (quarter / 4)) for quarter in range(1, 53)))
+#: So many of them a curve goes through.
+_POINTS = 6
+
+
+def _between(ratio: float, place: int, power: float, confidence: float) -> float:
+    """Return the number of pairs, not whole, that is just enough, below a node and above the one before."""
+    first = min(place - _POINTS // 2, len(_NODES) - _POINTS)
+    nodes = _NODES[first : first + _POINTS]
+    x, weights = _barycentric(nodes)
+    rooms = [_room(pairs, power, confidence) for pairs in nodes]
+    found = float(_NODES[place])
+    # What is needed hardly depends on the number beyond the root, so that inserting it converges within a few rounds.
+    for _ in range(100):
+        at = math.log(found)
+        if at in x:
+            room = rooms[x.index(at)]
+        else:
+            parts = [weight / (at - node) for node, weight in zip(x, weights, strict=True)]
+            room = sum(part * value for part, value in zip(parts, rooms, strict=True)) / sum(parts)
+        last, found = found, (room / ratio) ** 2
+        if abs(found - last) < 1e-4:
+            break
+    return found
+
+
+@functools.cache
+def _barycentric(nodes: tuple[int, ...]) -> tuple[list[float], list[float]]:
+    """Return logarithms of nodes and the weights of the polynomial through them.
+
+    Source: Berrut & Trefethen, Barycentric Lagrange Interpolation, SIAM Review 46 (2004).
+    """
+    x = [math.log(node) for node in nodes]
+    return x, [1 / math.prod(one - other for other in x if other != one) for one in x]
+
+
+@functools.lru_cache(maxsize=2**16)
+def _room(pairs: int, power: float, confidence: float) -> float:
+    """Return the margin in standard errors with which no effect ends inside the margin with this power."""
+    t = t_quantile((1 + confidence) / 2, pairs - 1)
+    half = t * _deviations(pairs)
+
+    def inside(room: float) -> tuple[float, float]:
+        free = np.maximum(room - half, 0.0)
+        density = np.exp(-(free**2) / 2)[free > 0].sum() * math.sqrt(2 / math.pi) / free.size
+        return float((special.ndtr(free) - special.ndtr(-free)).mean()), float(density)
+
+    low, room, high = 0.0, t + float(special.ndtri((1 + power) / 2)), math.inf
+    for _ in range(200):
+        value, slope = inside(room)
+        low, high = (room, high) if value < power else (low, room)
+        step = room + (power - value) / slope if slope > 0 else math.inf
+        if not low < step < high:
+            step = 2 * room if high == math.inf else (low + high) / 2
+        if abs(step - room) <= 1e-13 * room:
+            break
+        room = step
+    return room
 
 
 def verdict_probabilities(
@@ -127,8 +224,7 @@ def verdict_probabilities(
     _check(sd, pairs)
     degrees = pairs - 1
     error = sd / math.sqrt(pairs)
-    chi_square = 2 * special.gammaincinv(degrees / 2, _SHARES)
-    half = t_quantile((1 + confidence) / 2, degrees) * error * np.sqrt(chi_square / degrees)
+    half = t_quantile((1 + confidence) / 2, degrees) * error * _deviations(pairs)
     reach = np.maximum(half, margin)
     above = float(special.ndtr((effect - reach) / error).mean())
     below = float(special.ndtr((-effect - reach) / error).mean())
@@ -136,6 +232,15 @@ def verdict_probabilities(
     within = special.ndtr((room - effect) / error) - special.ndtr((-room - effect) / error)
     inside = float(within.mean())
     return {"above": above, "below": below, "inside": inside, "undecided": max(0.0, 1 - above - below - inside)}
+
+
+@functools.lru_cache(maxsize=1024)
+def _deviations(pairs: int) -> Array:
+    """Return sample standard deviations in true ones, at the midpoints of equal shares of their distribution."""
+    degrees = pairs - 1
+    found: Array = np.sqrt(2 * special.gammaincinv(degrees / 2, _SHARES) / degrees)
+    found.setflags(write=False)
+    return found
 
 
 def runs_for_improvement(threshold: float = 0.75, power: float = 0.95, confidence: float = 0.95) -> int:
