@@ -4,6 +4,7 @@ import argparse
 import shlex
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
@@ -68,6 +69,9 @@ def _parser() -> Parser:
     parser.add_argument("--version", action="version", version=f"bench {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
     commands.add_parser("run", help="run one cell, or with -m a grid (Hydra overrides; bench run --help)")
+    status = _sweep_parser(commands, "status", "how far a sweep is: done, running, failed, waiting, time left")
+    status.add_argument("--watch", action="store_true", help="look again every 2 seconds, until it is done")
+    status.add_argument("--json", action="store_true", help="one JSON object instead of words (docs/sweeps.md)")
     report = _sweep_parser(commands, "report", "write the report of a sweep: HTML, Markdown, figures, tables")
     report.add_argument("-o", "--out", type=Path, help="folder to write (default: RESULTS_ROOT/SWEEP/report)")
     report.add_argument(
@@ -101,6 +105,8 @@ def _parser() -> Parser:
     frontier.add_argument("--most", type=int, default=2**24, metavar="N", help="largest batch to try (default: 2^24)")
     frontier.add_argument("-o", "--out", type=Path, metavar="FILE", help="write it as JSON")
     _throughput_parser(commands)
+    _retry_parser(commands)
+    _merge_parser(commands)
     _import_parser(commands)
     _compare_parser(commands)
     listing = commands.add_parser("list", help="list what there is to choose from")
@@ -138,6 +144,43 @@ def _throughput_parser(commands: "argparse._SubParsersAction[Parser]") -> None:
     throughput.add_argument("-o", "--out", type=Path, metavar="DIR", help="folder for throughput.md, json, csv and svg")
 
 
+def _retry_parser(commands: "argparse._SubParsersAction[Parser]") -> None:
+    retry = _sweep_parser(commands, "retry", "run cells again that did not end well")
+    retry.add_argument("--status", required=True, metavar="STATUS,…", help="failed, oom, interrupted, unavailable")
+    retry.add_argument("--workers", default="auto", metavar="N", help="worker processes (default: auto)")
+    retry.add_argument(
+        "--override",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="data.root=PATH; or code that a record names, repeated so that it may be imported: optimizer.target=…",
+    )
+
+
+def _merge_parser(commands: "argparse._SubParsersAction[Parser]") -> None:
+    summary = "join the records of two sweeps, such as of two machines"
+    merge = commands.add_parser(
+        "merge",
+        help=summary,
+        description=f"{summary[0].upper()}{summary[1:]}: those of B that A lacks are copied to A, or all to a third.",
+        epilog="exit codes: 0 all well, 1 a cell has another digest on the same hardware (nothing is written then), or "
+        "a record cannot be read, 2 usage",
+    )
+    _two_sweeps(merge)
+    merge.add_argument("-o", "--out", type=Path, metavar="DIR", help="folder of a third sweep (default: that of A)")
+    merge.add_argument("--dry-run", action="store_true", help="say what would be done, and write nothing")
+
+
+def _two_sweeps(parser: argparse.ArgumentParser) -> None:
+    for name in ("a", "b"):
+        parser.add_argument(
+            f"sweep_{name}",
+            metavar=f"SWEEP_{name.upper()}",
+            help="name of a sweep under the results root, or its folder",
+        )
+    parser.add_argument("--results-root", default="results", help="folder of all sweeps (default: results)")
+
+
 def _import_parser(commands: "argparse._SubParsersAction[Parser]") -> None:
     imported = commands.add_parser(
         "import",
@@ -162,13 +205,7 @@ def _compare_parser(commands: "argparse._SubParsersAction[Parser]") -> None:
         epilog="exit codes: 0 equal within the margins, 1 a difference or regression beyond them, 2 usage, "
         "3 inconclusive, 4 no cell in common",
     )
-    for name in ("a", "b"):
-        compare.add_argument(
-            f"sweep_{name}",
-            metavar=f"SWEEP_{name.upper()}",
-            help="name of a sweep under the results root, or its folder",
-        )
-    compare.add_argument("--results-root", default="results", help="folder of all sweeps (default: results)")
+    _two_sweeps(compare)
     compare.add_argument("-o", "--out", type=Path, metavar="DIR", help="folder for compare.md and tables as CSV")
 
 
@@ -240,7 +277,11 @@ def _run(words: list[str]) -> int:
     from bench.config import resolve
     from bench.launching.sweep import run_sweep
 
-    return run_sweep([resolve(config) for config in composed], workers=1, command=shlex.join(["bench", "run", *words]))
+    cells = [resolve(config) for config in composed]
+    if len(cells) == 1:
+        overrides = tuple(word for word in words if not word.startswith("-"))
+        cells = [replace(cells[0], overrides=overrides)]
+    return run_sweep(cells, workers=1, command=shlex.join(["bench", "run", *words]))
 
 
 def _report(options: argparse.Namespace) -> int:
@@ -280,6 +321,31 @@ def _verify(options: argparse.Namespace) -> int:
     if options.n is not None and options.n < 1:
         raise UsageError(f"-n {options.n}: must be at least 1")
     return verify(open_sweep(options.sweep, options.results_root), options.n, options.allow_code)
+
+
+def _status(options: argparse.Namespace) -> int:
+    from bench.launching.status import show_status
+    from bench.results.store import open_sweep
+
+    return show_status(open_sweep(options.sweep, options.results_root, planned=True), options.watch, options.json)
+
+
+def _retry(options: argparse.Namespace) -> int:
+    from bench.launching.retry import retry
+    from bench.results.store import open_sweep
+
+    workers = int(options.workers) if options.workers.isdecimal() else options.workers
+    if workers != "auto" and not (isinstance(workers, int) and workers >= 1):
+        raise UsageError(f"--workers {workers}: must be an integer ≥ 1, or auto")
+    return retry(open_sweep(options.sweep, options.results_root), options.status, options.override, workers)
+
+
+def _merge(options: argparse.Namespace) -> int:
+    from bench.launching.merge import merge_sweeps
+    from bench.results.store import Store, open_sweep
+
+    first, second = (open_sweep(name, options.results_root) for name in (options.sweep_a, options.sweep_b))
+    return merge_sweeps(first, second, Store(options.out.resolve()) if options.out else None, options.dry_run)
 
 
 def _audit(options: argparse.Namespace) -> int:
@@ -358,6 +424,9 @@ def _speed(options: argparse.Namespace) -> int:
 
 
 COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
+    "status": _status,
+    "retry": _retry,
+    "merge": _merge,
     "report": _report,
     "export": _export,
     "verify": _verify,

@@ -52,6 +52,7 @@ class Cell:
         target: Value of it to get strictly past.
         incompatible: What the optimizer requires and the task does not have; empty where they fit.
         command: The command line that launched it, for the record; no part of the id.
+        overrides: What stands after `bench run` for this cell alone, for the plan; no part of the id.
     """
 
     config: Config
@@ -69,6 +70,7 @@ class Cell:
     target: float
     incompatible: str = ""
     command: str = ""
+    overrides: tuple[str, ...] = ()
 
     @property
     def axes(self) -> Axes:

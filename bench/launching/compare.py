@@ -9,12 +9,12 @@ import pandas as pd
 
 from bench.analysis.compare import compare, matches, outcome
 from bench.errors import NotComparable, UsageError
-from bench.launching.verify import SAME_BITS
 from bench.listing import print_table
 from bench.report.compare import Table, environment_differences, in_words, markdown, tables
 from bench.report.evidence import environment_frame
 from bench.report.sources import Sources, read_sources
 from bench.results.csv import write_csv
+from bench.results.record import SAME_BITS
 from bench.results.store import Store
 from bench.results.tables import Tables
 

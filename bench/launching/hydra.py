@@ -5,6 +5,7 @@ import re
 import shlex
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import NoReturn
 
 from hydra import initialize_config_dir
@@ -102,7 +103,7 @@ class _Composer:
         try:
             self._put(composed, values)
             OmegaConf.resolve(composed)
-            return resolve(composed)
+            return replace(resolve(composed), overrides=tuple(overrides))
         except UsageError as error:
             raise UsageError(f"{error} [in the cell {' '.join(overrides)}]") from None
 

@@ -2,13 +2,13 @@
 
 import multiprocessing
 import signal
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
 from bench.config import Cell
+from bench.launching.queue import AGAIN_SECONDS, CellQueue
 from bench.launching.worker import STOP, Outcome, worker_main
 from bench.results.store import Store
 
@@ -49,19 +49,21 @@ class Pool:
         self._on_outcome = on_outcome
         self._workers: list[Worker] = []
 
-    def run(self, cells: Sequence[Cell]) -> None:
-        """Run all cells, the costliest first.
+    def run(self, queue: CellQueue) -> None:
+        """Run all cells of a queue.
 
         Raises:
             KeyboardInterrupt: After the workers have been told to stop and have written what they have.
         """
-        waiting = deque(sorted(cells, key=lambda cell: (-cell.cost, cell.id)))
         try:
-            self._workers = [self._start() for _ in range(min(self._size, len(waiting)))]
-            for worker in self._workers:
-                self._give(worker, waiting)
-            while any(worker.cell for worker in self._workers):
-                if not self._collect(waiting):
+            self._workers = [self._start() for _ in range(min(self._size, len(queue)))]
+            while True:
+                self._give(queue)
+                if not queue and not any(worker.cell for worker in self._workers):
+                    break
+                # A worker without a cell, while some are left, waits for what other processes run.
+                idle = bool(queue) and not all(worker.cell for worker in self._workers)
+                if not self._collect(AGAIN_SECONDS if idle else None):
                     self._stop()
                     return
             self._end()
@@ -80,27 +82,30 @@ class Pool:
         theirs.close()
         return Worker(process, ours)
 
-    def _give(self, worker: Worker, waiting: deque[Cell]) -> None:
-        if waiting:
-            worker.cell = waiting.popleft()
-            self._on_start(worker.cell)
-            worker.connection.send(worker.cell)
+    def _give(self, queue: CellQueue) -> None:
+        """Give every worker without a cell one, as far as there are any to be had."""
+        for number, worker in enumerate(self._workers):
+            if worker.cell or not queue:
+                continue
+            if worker.process.exitcode is not None:
+                self._workers[number] = worker = self._start()
+            assert worker.process.pid is not None
+            worker.cell = queue.take(worker.process.pid)
+            if worker.cell:
+                self._on_start(worker.cell)
+                worker.connection.send(worker.cell)
 
-    def _collect(self, waiting: deque[Cell]) -> bool:
-        """Wait for news and act on it; return False where the sweep should end."""
+    def _collect(self, seconds: float | None) -> bool:
+        """Wait for news, at most some seconds, and act on it; return False where the sweep should end."""
         busy = [worker for worker in self._workers if worker.cell]
         going_on = True
-        ready = wait([worker.connection for worker in busy])
+        ready = wait([worker.connection for worker in busy], seconds)
         for worker in [worker for worker in busy if worker.connection in ready]:
             cell = worker.cell
             assert cell is not None
             outcome = self._receive(worker, cell)
             worker.cell = None
             going_on = self._on_outcome(cell, outcome) and going_on
-            if worker.process.exitcode is not None and waiting:
-                self._workers[self._workers.index(worker)] = worker = self._start()
-            if going_on:
-                self._give(worker, waiting)
         return going_on
 
     def _receive(self, worker: Worker, cell: Cell) -> Outcome:

@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from bench.config import Cell
+from bench.launching.estimate import duration, seconds_left
 from bench.launching.worker import Outcome
 
 
@@ -67,7 +68,8 @@ class SweepProgress:
         self._done += 1
         self._done_cost += cell.cost
         seconds = time.monotonic() - self._began.get(cell.id, self._start)
-        line = f"[{self._done}/{self._total}] {cell.label}: {outcome.status} in {seconds:.1f} s"
+        how = "by another process" if outcome.elsewhere else f"in {seconds:.1f} s"
+        line = f"[{self._done}/{self._total}] {cell.label}: {outcome.status} {how}"
         if outcome.reason:
             line += f" ({outcome.reason})"
         left = self.time_left()
@@ -86,15 +88,6 @@ class SweepProgress:
     def time_left(self) -> str:
         """Return the estimated time left, in words."""
         if self._done == self._total:
-            return f"done in {_duration(time.monotonic() - self._start)}"
-        elapsed = time.monotonic() - self._start
-        seconds = elapsed * (self._cost - self._done_cost) / self._done_cost if self._done_cost else 0.0
-        return f"about {_duration(seconds)} left" if self._done_cost else "time left unknown"
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+            return f"done in {duration(time.monotonic() - self._start)}"
+        seconds = seconds_left(time.monotonic() - self._start, self._done_cost, self._cost - self._done_cost)
+        return "time left unknown" if seconds is None else f"about {duration(seconds)} left"

@@ -6,22 +6,24 @@ import sys
 import tempfile
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from time import sleep
 from types import FrameType
 
 from bench.config import Cell
 from bench.errors import UsageError
 from bench.launching.pool import Pool
 from bench.launching.progress import SweepProgress
+from bench.launching.queue import AGAIN_SECONDS, CellQueue
 from bench.launching.worker import Outcome, run_and_store
-from bench.results.record import CellStatus, RecordError
+from bench.results.leases import Leases
+from bench.results.plan import Planned, add_to_plan
+from bench.results.record import FINISHED, CellStatus, RecordError
 from bench.results.store import Store
 
-#: Statuses that are results: such a cell is not run again.
-FINISHED = (CellStatus.COMPLETE, CellStatus.OOM)
 INTERRUPTED_EXIT = 130
 
 
@@ -57,13 +59,40 @@ def run_sweep(cells: Sequence[Cell], workers: int | str = "auto", command: str =
     _check_data(pending)
     _check_writable(store.path)
     store.sweep_leftovers()
+    _write_plan(store, unique)
     _say_plan(store, unique, cells, done, pending, count)
     state = SweepState({})
     if pending:
-        _run(pending, store, count, state)
+        _run(pending, store, count, state, FINISHED)
     if not state.interrupted and state.unwritten is None:
         _mirror(store, unique)
     return _summary(store, done, pending, state)
+
+
+def run_again(cells: Sequence[Cell], store: Store, workers: int | str = "auto") -> int:
+    """Run cells of a store again, whatever their records say but complete, and return the exit code.
+
+    A record stays until the new one is written. The mirror is left to the next sweep.
+
+    Args:
+        cells: The resolved cells, at least one.
+        store: Where their records are and go.
+        workers: As for `run_sweep`.
+
+    Returns:
+        As `run_sweep`.
+
+    Raises:
+        UsageError: As `run_sweep`.
+    """
+    count, pending = worker_count(workers, cells), list(cells)
+    _check_devices(cells)
+    _check_data(cells)
+    _check_writable(store.path)
+    _say_plan(store, pending, cells, [], pending, count)
+    state = SweepState({})
+    _run(pending, store, count, state, (CellStatus.COMPLETE,))
+    return _summary(store, [], pending, state)
 
 
 def worker_count(workers: int | str, cells: Sequence[Cell]) -> int:
@@ -145,6 +174,14 @@ def _check_writable(path: Path) -> None:
         ) from None
 
 
+def _write_plan(store: Store, cells: Sequence[Cell]) -> None:
+    planned = {cell.id: Planned(cell.label, cell.cost, cell.overrides) for cell in cells}
+    try:
+        add_to_plan(store, planned)
+    except (OSError, RecordError) as error:
+        print(f"bench: {error}; bench status does not know of this plan", file=sys.stderr)
+
+
 def _say_plan(
     store: Store, unique: list[Cell], cells: Sequence[Cell], done: list[Cell], pending: list[Cell], count: int
 ) -> None:
@@ -160,14 +197,21 @@ def _say_plan(
     print(f"bench: sweep {store.sweep}: {', '.join(parts)}", file=sys.stderr, flush=True)
 
 
-def _run(pending: list[Cell], store: Store, count: int, state: SweepState) -> None:
-    with SweepProgress(pending) as progress:
+def _run(pending: list[Cell], store: Store, count: int, state: SweepState, finished: Collection[CellStatus]) -> None:
+    with Leases(store) as leases, SweepProgress(pending) as progress:
+
+        def elsewhere(cell: Cell, status: CellStatus) -> None:
+            outcome = state.outcomes[cell.id] = Outcome(cell.id, str(status), None, elsewhere=True)
+            progress.ended(cell, outcome)
+
+        queue = CellQueue(pending, store, leases, finished, elsewhere)
 
         def ended(cell: Cell, outcome: Outcome) -> bool:
             state.outcomes[cell.id] = outcome
             progress.ended(cell, outcome)
             if outcome.died:
                 outcome = _record_death(cell, store, outcome)
+            queue.give_back(cell)
             if outcome.unwritten:
                 state.unwritten = outcome.unwritten
             return state.unwritten is None
@@ -175,15 +219,15 @@ def _run(pending: list[Cell], store: Store, count: int, state: SweepState) -> No
         with _terminable():
             try:
                 if count > 1 and len(pending) > 1:
-                    Pool(count, store, progress.started, ended).run(pending)
+                    Pool(count, store, progress.started, ended).run(queue)
                 else:
-                    _run_here(pending, store, progress, ended, state)
+                    _run_here(queue, store, progress, ended, state)
             except KeyboardInterrupt:
                 state.interrupted = True
 
 
 def _run_here(
-    pending: list[Cell],
+    queue: CellQueue,
     store: Store,
     progress: SweepProgress,
     ended: Callable[[Cell, Outcome], bool],
@@ -199,12 +243,15 @@ def _run_here(
 
     before = signal.signal(signal.SIGINT, interrupt)
     try:
-        for cell in sorted(pending, key=lambda cell: (-cell.cost, cell.id)):
-            progress.started(cell)
-            going_on = ended(cell, run_and_store(cell, store, stop, 1))
-            if stop.is_set() or not going_on:
-                state.interrupted = stop.is_set()
-                return
+        while queue and not stop.is_set():
+            cell = queue.take(os.getpid())
+            if cell is not None:
+                progress.started(cell)
+                if not ended(cell, run_and_store(cell, store, stop, 1)):
+                    break
+            elif queue:
+                sleep(AGAIN_SECONDS)
+        state.interrupted = stop.is_set()
     finally:
         signal.signal(signal.SIGINT, before)
 

@@ -1,22 +1,20 @@
 """Verify: run stored cells again and compare what must repeat bit for bit."""
 
+import json
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from bench.config import Cell, resolve
-from bench.errors import BenchError, NotComparable
+from bench.errors import BenchError, NotComparable, UsageError
 from bench.launching.cell import run_cell
 from bench.references import is_foreign
-from bench.results.record import CellStatus, Record
+from bench.results.record import SAME_BITS, CellStatus, Record
 from bench.results.store import Store
-
-#: Parts of the environment that change bits.
-SAME_BITS = ("device", "hardware", "threads", "cpu_capability", "packages")
 
 
 @dataclass(frozen=True)
@@ -78,9 +76,8 @@ def compare(record: Record, curves: pd.DataFrame, allow_code: bool = False) -> C
     if foreign and not allow_code:
         detail = f"it runs {' and '.join(foreign)}, code outside the suite; --allow-code lets it"
         return Comparison(record.cell, record.axes.task, "not comparable", detail)
-    config = OmegaConf.create(record.config)
     try:
-        cell = resolve(config)
+        cell = resolve(stored_config(record))
     except BenchError as error:
         return Comparison(record.cell, record.axes.task, "not comparable", str(error))
     if cell.id != record.cell:
@@ -113,6 +110,18 @@ def foreign_code(config: Mapping[str, Any]) -> list[str]:
     named = [config.get("task", {}).get("module"), optimizer.get("target")]
     named.append((optimizer.get("fallback") or {}).get("target"))
     return [str(name) for name in named if name and is_foreign(str(name))]
+
+
+def stored_config(record: Record) -> DictConfig:
+    """Return a record's configuration, in which nothing refers to anything else.
+
+    Raises:
+        UsageError: It has interpolations. No record is written with one, and it could name code that `foreign_code`
+            does not see.
+    """
+    if "${" in json.dumps(record.config):
+        raise UsageError("its configuration has an interpolation (${…}), which no record is written with")
+    return OmegaConf.create(record.config)
 
 
 def _without_measuring(cell: Cell) -> Cell:

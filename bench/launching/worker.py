@@ -23,6 +23,7 @@ class Outcome:
         reason: Why it is not complete.
         unwritten: Why the record could not be written, such as a full disk; None where it was.
         died: Whether the worker died, so that nobody has written a record yet.
+        elsewhere: Whether another process ran the cell meanwhile.
     """
 
     cell: str
@@ -30,6 +31,7 @@ class Outcome:
     reason: str | None
     unwritten: str | None = None
     died: bool = False
+    elsewhere: bool = False
 
 
 def run_and_store(cell: Cell, store: Store, stop: threading.Event, concurrent_workers: int) -> Outcome:

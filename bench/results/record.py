@@ -30,6 +30,13 @@ class CellStatus(StrEnum):
     FAILED = "failed"
 
 
+#: Statuses that are results: such a cell is not run again.
+FINISHED = (CellStatus.COMPLETE, CellStatus.OOM)
+
+#: Parts of the environment that change bits: where they are equal, equal configurations have equal digests.
+SAME_BITS = ("device", "hardware", "threads", "cpu_capability", "packages")
+
+
 class TrialStatus(StrEnum):
     """How a trial ended. A diverged trial is data, not an error."""
 

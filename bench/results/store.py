@@ -6,7 +6,7 @@ import re
 import shutil
 import socket
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +22,13 @@ from bench.results.snapshots import read_snapshots, write_snapshots
 
 CELL_ID = re.compile(r"[0-9a-f]{16}")
 SWEEP_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+#: What a sweep was to run (`bench.results.plan`).
+PLAN = "plan.json"
+#: Files of a record; the last is there where a task has a plane to picture.
+RECORD, CURVES = "record.json", "curves.parquet"
+FILES = (RECORD, CURVES, SNAPSHOTS)
+#: Ending of the temporary name of a record that makes way.
+OLD = ".old"
 
 
 @dataclass(frozen=True)
@@ -51,7 +58,7 @@ class Store:
         Raises:
             RecordError: It is missing, truncated, of a newer schema or malformed; the message names the file.
         """
-        file = self.cell_path(cell) / "record.json"
+        file = self.cell_path(cell) / RECORD
         try:
             return Record.from_json(file.read_text(encoding="utf-8"))
         except FileNotFoundError:
@@ -79,7 +86,7 @@ class Store:
             RecordError: As `curves`.
         """
         try:
-            return read_arrow(self.cell_path(cell) / "curves.parquet")
+            return read_arrow(self.cell_path(cell) / CURVES)
         except RecordError as error:
             raise RecordError(f"{self.cell_path(cell)}: {error}") from None
 
@@ -133,44 +140,66 @@ class Store:
         Raises:
             OSError: The disk is full or not writable. Nothing is left behind.
         """
-        target = self.cell_path(record.cell)
+
+        def fill(folder: Path) -> None:
+            write_curves(curves, folder / CURVES)
+            (folder / RECORD).write_text(record.to_json(), encoding="utf-8")
+            if snapshots is not None and len(snapshots):
+                write_snapshots(snapshots, folder / SNAPSHOTS)
+
+        return self._put(record.cell, fill)
+
+    def adopt(self, other: "Store", cell: str) -> bool:
+        """Put a copy of another store's record in place, whole and byte for byte, as `write` does.
+
+        Returns:
+            Whether it is the one in place now.
+
+        Raises:
+            OSError: The disk is full or not writable, or a file cannot be read. Nothing is left behind.
+        """
+
+        def fill(folder: Path) -> None:
+            for name in FILES:
+                if (other.cell_path(cell) / name).exists():
+                    shutil.copyfile(other.cell_path(cell) / name, folder / name)
+
+        return self._put(cell, fill)
+
+    def _put(self, cell: str, fill: Callable[[Path], None]) -> bool:
         self.path.mkdir(parents=True, exist_ok=True)
-        temporary = Path(
-            tempfile.mkdtemp(prefix=f".{record.cell}.{socket.gethostname()}.{os.getpid()}.", dir=self.path)
-        )
+        temporary = Path(tempfile.mkdtemp(prefix=f".{cell}.{socket.gethostname()}.{os.getpid()}.", dir=self.path))
         try:
             temporary.chmod(0o755)
-            write_curves(curves, temporary / "curves.parquet")
-            (temporary / "record.json").write_text(record.to_json(), encoding="utf-8")
-            names = ["curves.parquet", "record.json"]
-            if snapshots is not None and len(snapshots):
-                write_snapshots(snapshots, temporary / SNAPSHOTS)
-                names.append(SNAPSHOTS)
-            for name in names:
-                _flush(temporary / name)
+            fill(temporary)
+            for file in sorted(temporary.iterdir()):
+                _flush(file)
             _flush(temporary)
-            return self._rename(temporary, target)
+            return self._rename(temporary, self.cell_path(cell))
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 
     def _rename(self, temporary: Path, target: Path) -> bool:
-        for _ in range(8):
-            try:
-                temporary.rename(target)
-            except OSError:
-                if not target.exists():
-                    raise
-            else:
-                _flush(self.path)
-                return True
-            if self._is_complete(target.name):
-                return False
-            # An unfinished record (interrupted, failed, unreadable) makes way; the rename keeps it whole.
-            away = temporary.with_name(temporary.name + ".old")
-            with contextlib.suppress(FileNotFoundError):
-                target.rename(away)
-            shutil.rmtree(away, ignore_errors=True)
-        raise OSError(f"{target} is being replaced by other processes over and over")
+        away = temporary.with_name(temporary.name + OLD)
+        try:
+            for _ in range(8):
+                try:
+                    temporary.rename(target)
+                except OSError:
+                    if not target.exists():
+                        raise
+                else:
+                    _flush(self.path)
+                    return True
+                if self._is_complete(target.name):
+                    return False
+                # An unfinished record (interrupted, failed, unreadable) makes way; it goes when this one is in place.
+                shutil.rmtree(away, ignore_errors=True)
+                with contextlib.suppress(FileNotFoundError):
+                    target.rename(away)
+            raise OSError(f"{target} is being replaced by other processes over and over")
+        finally:
+            _settle(away, target)
 
     def _is_complete(self, cell: str) -> bool:
         try:
@@ -179,22 +208,28 @@ class Store:
             return False
 
     def sweep_leftovers(self) -> None:
-        """Remove temporary folders of processes of this machine that are no more."""
+        """Remove temporary folders of processes of this machine that are no more.
+
+        A record that had made way for one that did not get there is put back.
+        """
         if not self.path.is_dir():
             return
-        pattern = re.compile(rf"\.[0-9a-f]{{16}}\.{re.escape(socket.gethostname())}\.(\d+)\..*")
+        pattern = re.compile(rf"\.([0-9a-f]{{16}})\.{re.escape(socket.gethostname())}\.(\d+)\..*")
         for entry in self.path.iterdir():
             match = pattern.fullmatch(entry.name)
-            if match and not psutil.pid_exists(int(match[1])):
+            if match and not psutil.pid_exists(int(match[2])):
+                if entry.name.endswith(OLD):
+                    _settle(entry, self.cell_path(match[1]))
                 shutil.rmtree(entry, ignore_errors=True)
 
 
-def open_sweep(name_or_path: str, results_root: str | Path = "results") -> Store:
+def open_sweep(name_or_path: str, results_root: str | Path = "results", planned: bool = False) -> Store:
     """Find the sweep a person names on the command line.
 
     Args:
         name_or_path: A sweep's name under `results_root`, or a path to its folder.
         results_root: Where sweeps are kept.
+        planned: Whether a plan is enough, so that a sweep can be looked at before its first record.
 
     Raises:
         UsageError: There is no such folder, or it holds no record.
@@ -205,7 +240,7 @@ def open_sweep(name_or_path: str, results_root: str | Path = "results") -> Store
     for path in candidates:
         if path.is_dir():
             store = Store(path.resolve())
-            if store.cells():
+            if store.cells() or (planned and (path / PLAN).exists()):
                 return store
             tables = any((path / f"cells.{kind}").exists() for kind in ("parquet", "csv"))
             held = "tables, not records (docs/import.md says how to analyse them)" if tables else "no records yet"
@@ -214,6 +249,15 @@ def open_sweep(name_or_path: str, results_root: str | Path = "results") -> Store
     hint = f"; did you mean {close!r}?" if close else ""
     have = f"sweeps there: {', '.join(known)}" if known else "no sweeps there yet"
     raise UsageError(f"unknown sweep {name_or_path!r}{hint} (looked in {root} and for a folder of that name; {have})")
+
+
+def _settle(away: Path, target: Path) -> None:
+    """Remove a record that has made way, or put it back where nothing has come in its place."""
+    if away.exists() and not target.exists():
+        # Another process may be faster.
+        with contextlib.suppress(OSError):
+            away.rename(target)
+    shutil.rmtree(away, ignore_errors=True)
 
 
 def _flush(path: Path) -> None:

@@ -1,16 +1,14 @@
 """`mirror.json`: what the mirror of a sweep holds, what it lacks, and why."""
 
-import contextlib
 import dataclasses
 import hashlib
 import json
-import os
-import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from bench.errors import BenchError
+from bench.results.files import write_whole
 from bench.results.store import Store
 
 FILE = "mirror.json"
@@ -133,18 +131,7 @@ def write_state(store: Store, state: MirrorState) -> None:
     Raises:
         OSError: The disk is full or not writable; the old file stays as it was.
     """
-    descriptor, name = tempfile.mkstemp(prefix=f".{FILE}.", dir=store.path)
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-            stream.write(state.to_json())
-            stream.flush()
-            os.fsync(stream.fileno())
-        Path(name).chmod(0o644)
-        Path(name).replace(store.path / FILE)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            Path(name).unlink()
-        raise
+    write_whole(store.path / FILE, state.to_json())
 
 
 def run_folder(store: Store, entry: CellMirror) -> Path | None:
