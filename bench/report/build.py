@@ -19,7 +19,16 @@ from bench.claims.data import claim_data
 from bench.claims.evidence import Data, judged
 from bench.claims.judges import JUDGES
 from bench.claims.wall import wall
-from bench.report import boundary, downhill, figures_claims, figures_cost, figures_learning, figures_profile, overview
+from bench.report import (
+    boundary,
+    downhill,
+    figures_claims,
+    figures_cost,
+    figures_learning,
+    figures_profile,
+    figures_trade_off,
+    overview,
+)
 from bench.report.claims import Claims
 from bench.report.evidence import audit_frame, environment_frame
 from bench.report.markdown import write_markdown
@@ -38,7 +47,7 @@ SECTIONS = (
     ("gap", (figures_learning.gap,)),
     ("target", (figures_cost.to_target,)),
     ("cost", (figures_cost.throughput, figures_cost.memory)),
-    ("trade-off", (figures_cost.trade_off,)),
+    ("trade-off", (figures_trade_off.trade_off,)),
     ("learning-rate", (figures_learning.best_rates,)),
     ("curves", (figures_learning.learning_curves,)),
     ("downhill", (downhill.paths, downhill.noise)),
@@ -130,7 +139,7 @@ def _page(
     ]
     many = is_many(results.study.cells)
     scenes = [
-        Scene(results, setting, "-".join(setting.values()) if len(settings) > 1 else "", pictures)
+        Scene(results, setting, "-".join(setting.values()) if len(settings) > 1 else "", pictures, claims.say)
         for setting in settings
     ]
     sections = []

@@ -7,6 +7,8 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from bench.analysis import words
+from bench.analysis.measures import Measure
 from bench.claims.claim import LANGUAGES
 from bench.errors import unknown
 
@@ -26,6 +28,14 @@ class Messages:
     def __call__(self, key: str, **values: object) -> str:
         """Return a text with its values put in; a key or value that is not there is a KeyError."""
         return self.texts[key].format_map(values)
+
+    def count(self, noun: str, number: float) -> str:
+        """Write how many there are of something: 1 seed, 3 seeds."""
+        return self(f"count.{noun}.{'one' if number == 1 else 'more'}", n=words.count(number))
+
+    def result(self, measure: Measure, split: str) -> str:
+        """Name a measure on a split ("train", "val" or "test"): validation accuracy."""
+        return self("result", split=self(f"split.{split}"), measure=self(f"measure.{measure.name}"))
 
     def word(self, kind: str, name: str) -> str:
         """Return the word for a name of some kind, such as the budget "epochs"; the name itself where there is none."""

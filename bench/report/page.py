@@ -28,6 +28,7 @@ from bench.report.evidence import (
     mirror_view,
 )
 from bench.report.figures_profile import score_table
+from bench.report.figures_trade_off import Switched
 from bench.report.messages import Messages
 from bench.report.overview import LEGEND, matrices
 from bench.report.plot import Plot, Scene
@@ -287,11 +288,14 @@ def render_html(page: Page) -> str:
     style = read("style.css")
     style = style.replace("/*light*/", theme_variables(dark=False)).replace("/*dark*/", theme_variables(dark=True))
     pictured = page.pictured()
-    scripts = [read(name) for name, needed in (("film.js", pictured), ("claims.js", page.claims.filters())) if needed]
+    switched = any(isinstance(plot, Switched) for plot in page.plots())
+    wanted = (("film.js", pictured), ("switch.js", switched), ("claims.js", page.claims.filters()))
+    scripts = [read(name) for name, needed in wanted if needed]
+    styles = [read(name) for name, needed in (("pictures.css", pictured), ("switch.css", switched)) if needed]
     return environment.get_template("index.html.j2").render(
         page=page,
         say=page.say,
-        style=Markup(style + HALO + read("claims.css") + (read("pictures.css") if pictured else "")),
+        style=Markup(style + HALO + read("claims.css") + "".join(styles)),
         script=Markup("".join(scripts)),
         drawing=lambda panel: Markup(panel.drawing.inline),
         data_table=data_table,

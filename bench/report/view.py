@@ -228,7 +228,7 @@ def scaling_table(scene: Scene) -> Table | None:
     )
 
 
-def data_table(frame: pd.DataFrame, most: int = 60) -> Table:
+def data_table(frame: pd.DataFrame, most: int) -> Table:
     """The data behind a figure as it stands in the CSV file, its first rows at most."""
     shown = frame.head(most)
     rows = tuple(tuple(Cell(_plain(value)) for value in row) for row in shown.itertuples(index=False, name=None))
