@@ -36,6 +36,7 @@ from bench.report.messages import Messages, messages
 from bench.report.overview import is_many
 from bench.report.page import PICTURES, Page, Part, Section, render_html
 from bench.report.plot import Plot, Scene
+from bench.report.published import published_frame
 from bench.report.sources import Sources, Unreadable, read_pictures, read_sources
 from bench.results.csv import write_csv
 from bench.results.store import Store
@@ -200,6 +201,7 @@ def _whole_tables(sources: Sources, exported: Tables, results: Results, claims: 
         "advice.csv": results.advice,
         "claims.csv": claims.judged.verdicts,
         "claims-wall.csv": claims.wall,
+        "published.csv": published_frame(claims.judged),
         "unfinished.csv": failed.reindex(columns=unfinished.columns),
         "audit.csv": audit_frame(records),
         "environment.csv": environment_frame(records),

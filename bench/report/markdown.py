@@ -106,7 +106,7 @@ def _claim(item: Told) -> list[str]:
         for panel in plot.panels:
             lines += [f"![{_text(panel.alt)}](figures/{panel.name}.svg)", ""]
         lines += [f"{_text(plot.caption)} ([CSV](tables/figure-{plot.name}.csv))", ""]
-    for table in item.tables:
+    for table in (*item.tables, *([item.published] if item.published else [])):
         lines += _table(table)
     return [*lines, *[f"- {_text(note)}" for note in item.notes], *([""] if item.notes else [])]
 

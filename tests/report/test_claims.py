@@ -11,12 +11,13 @@ import pytest
 
 from bench.claims.claim import LANGUAGES, Claim, claim, claim_names, frozen_hash
 from bench.claims.evidence import COLUMNS
+from bench.claims.published import published
 from bench.cli import main
 from bench.errors import UsageError
 from bench.report import build, figures_claims
 from bench.report.build import write_report
-from bench.report.claims import write, write_interval
 from bench.report.messages import messages
+from bench.report.units import write, write_interval
 from bench.results.store import Store
 from tests.report.pictured import pictures_alone
 from tests.report.synthetic import Plan, write_sweep
@@ -104,6 +105,23 @@ def test_every_entry_of_a_matrix_is_a_row_of_the_file(html: str, report: Path) -
     for place, text in entries:
         assert text.rpartition("|")[0] in texts, (place, text)
         assert re.match(r"n = \d+", text.rpartition("|")[2])
+
+
+def test_published_numbers_stand_beside_ours(html: str, report: Path) -> None:
+    listed = pd.read_csv(report / "tables" / "published.csv")
+    own = pd.read_csv(report / "tables" / "claims.csv")
+    assert len(listed) == sum(len(item.values) for item in published())
+    markdown = (report / "report.md").read_text(encoding="utf-8")
+    section = html[html.index('id="claim-c5"') : html.index('id="claim-c6"')]
+    row = listed[(listed["claim"] == "C5") & listed["who"].str.startswith("Keskar")].iloc[0]
+    (ours,) = own.loc[(own["claim"] == "C5") & (own["optimizer"] == "adam") & own["primary"], "estimate"]
+    assert row["estimate_here"] == ours
+    for text in ("256: 98.03 ± 0.07 %; 6000: 97.81 ± 0.07 %", "+0.22 pp", "arXiv 1609.04836, table 2"):
+        assert text in section
+        assert text in markdown
+    assert f"{write(ours, 'fraction')} " in section
+    assert "not comparable" in section
+    assert listed.loc[listed["claim"] == "C18", "estimate_here"].isna().all()
 
 
 def without_data(claims: list[Claim], monkeypatch: pytest.MonkeyPatch) -> None:
