@@ -5,6 +5,7 @@ import shlex
 from dataclasses import dataclass
 from typing import Any
 
+from bench.report.messages import Messages
 from bench.results.record import Record
 from bench.schema import Config
 
@@ -22,20 +23,21 @@ class Recipe:
     command: str
 
 
-def recipes(sweep: str, command: str) -> list[Recipe]:
+def recipes(sweep: str, command: str, say: Messages) -> list[Recipe]:
     """List the commands that reproduce the parts of a report.
 
     Args:
         sweep: Name of the sweep.
         command: The command line that launched it.
+        say: The report's language.
     """
     name = shlex.quote(sweep)
     return [
-        Recipe("The records: train every cell (cells already there are not trained again)", command),
-        Recipe("This page, its figures and tables, from the records", f"bench report {name}"),
-        Recipe("The cells, trials and curves as flat tables", f"bench export {name}"),
-        Recipe("Train stored cells again and compare digests", f"bench verify {name}"),
-        Recipe("The self-audit of the measurement", "bench audit"),
+        Recipe(say("recipe.records"), command),
+        Recipe(say("recipe.page"), f"bench report {name}"),
+        Recipe(say("recipe.export"), f"bench export {name}"),
+        Recipe(say("recipe.verify"), f"bench verify {name}"),
+        Recipe(say("recipe.audit"), "bench audit"),
     ]
 
 
