@@ -135,13 +135,15 @@ def divergence(rows: pd.DataFrame, name: Callable[[int], str]) -> str:
     return f"{lost} of {trials} trials diverged: {'; '.join(clauses)}."
 
 
-def trade_off(rows: pd.DataFrame, name: Callable[[int], str], measure: Measure) -> str:
+def trade_off(rows: pd.DataFrame, name: Callable[[int], str], measure: Measure, budget: str, rule: str) -> str:
     """Describe the test result against training time along the batch sizes.
 
     Args:
         rows: Columns `optimizer`, `batch_size`, `train_seconds`, and the measure on test data, ascending batch sizes.
         name: Writes a batch size.
         measure: What the setting is judged by.
+        budget: What all batch sizes have had the same of: "epochs".
+        rule: Learning-rate rule.
     """
     column = measure.column("test")
     clauses = []
@@ -153,4 +155,5 @@ def trade_off(rows: pd.DataFrame, name: Callable[[int], str], measure: Measure) 
             f"at batch {name(first['batch_size'])} to {measure.value(last[column])} in "
             f"{words.seconds(last['train_seconds'])} at batch {name(last['batch_size'])}"
         )
-    return f"{words.capital(measure.of('test'))} against training time at equal epochs: {'; '.join(clauses)}."
+    at = f"at equal {budget}, learning rate {rule}"
+    return f"{words.capital(measure.of('test'))} against training time {at}: {'; '.join(clauses)}."

@@ -27,6 +27,7 @@ COLUMNS = [
     "unit",
 ]
 COLUMNS += ["effect", "lo", "hi", "lo_wide", "hi_wide", "effect_unit", "n", "budget_value", "note", "source"]
+COLUMNS += ["diverged_from", "diverged_to"]
 
 
 def findings(
@@ -44,7 +45,8 @@ def findings(
         Columns `CONDITION`, `topic` (speed, steps, time, epochs, equal steps, memory), `claim`, `verdict`,
         `batch_from`, `batch_to`, `value_from`, `value_to` with `unit`, `effect` with `lo`, `hi` and `effect_unit`
         ("ratio", "fraction" of accuracy, or "loss" for a difference of losses), `lo_wide`, `hi_wide` (also over test
-        examples), `n` (seeds), `budget_value`, `note`, `source` (the CSV table the numbers stand in).
+        examples), `n` (seeds), `budget_value`, `note`, `source` (the CSV table the numbers stand in), `diverged_from`,
+        `diverged_to` (trials that diverged at either end, where tasks are judged by their loss; nan for other topics).
     """
     rows: list[dict[str, Any]] = []
     for row in records(speeds):
@@ -172,4 +174,6 @@ def _generalisation(row: dict[str, Any]) -> dict[str, Any]:
         "budget_value": row["budget_value"],
         "note": words.listing([f"{count} diverged at the {end} batch" for end, count in lost if count]),
         "source": "largest-against-smallest.csv",
+        "diverged_from": 0 if measure is Accuracy else row["diverged_small"],
+        "diverged_to": 0 if measure is Accuracy else row["diverged_large"],
     }

@@ -33,7 +33,6 @@ class Measure:
         unit: What a value is and its unit, for tables.
         worse: What a larger batch that ends worse does, for claims.
         gap_label: What the generalisation gap is, for axes; it is positive where training results are better.
-        question: What the table of every budget and rule holds.
         diverged: What a diverged trial counts as, in a sentence.
         no_gap: What becomes of its gap, in a sentence.
     """
@@ -43,7 +42,6 @@ class Measure:
     unit: ClassVar[str]
     worse: ClassVar[str]
     gap_label: ClassVar[str]
-    question: ClassVar[str]
     diverged: ClassVar[str]
     no_gap: ClassVar[str]
 
@@ -90,18 +88,6 @@ class Measure:
         """Write an interval of `effect`: [−1.9, +0.4]."""
         raise NotImplementedError
 
-    def apart(self, span: str, unit: str) -> str:
-        """Say how far the largest batch ends from the smallest, given the written effects."""
-        raise NotImplementedError
-
-    def behind(self, effects: list[float], unit: str) -> str:
-        """Say how much worse the largest batch ends, given the effects on the optimizers where it does."""
-        raise NotImplementedError
-
-    def target(self, split: str, value: float) -> str:
-        """Write a target on a split."""
-        raise NotImplementedError
-
 
 class Accuracy(Measure):
     """The fraction of examples classified correctly: 0 … 1, written in percent."""
@@ -111,10 +97,6 @@ class Accuracy(Measure):
     unit = "test accuracy, fraction"
     worse = "generalises worse than the smallest"
     gap_label = "training − test accuracy (pp)"
-    question = (
-        "Test accuracy at the largest batch minus that at the smallest, in percentage points. The interval is over "
-        "seeds and, where their number is known, test examples."
-    )
     diverged = "Diverged trials count with the accuracy of the untrained model"
     no_gap = f"{diverged} and have no gap"
 
@@ -155,19 +137,6 @@ class Accuracy(Measure):
         """Write an interval in percentage points: [−1.9, +0.4]."""
         return words.points_interval(lo, hi, self.digits)
 
-    def apart(self, span: str, unit: str) -> str:
-        """Say by how many points accuracies differ."""
-        return f"the largest batch's test accuracy differs from the smallest's by {span}"
-
-    def behind(self, effects: list[float], unit: str) -> str:
-        """Say how many points the largest batch is below the smallest."""
-        points = sorted(-100 * effect for effect in effects)
-        return f"{words.span(points)} points of test accuracy below the smallest"
-
-    def target(self, split: str, value: float) -> str:
-        """Write a target accuracy: 90 % validation accuracy."""
-        return f"{words.number(100 * value)} % {_SPLITS[split]} accuracy"
-
 
 class Loss(Measure):
     """The mean loss, in the loss's own unit: any number, infinite for a trial that diverged."""
@@ -177,10 +146,6 @@ class Loss(Measure):
     unit = "test loss"
     worse = "ends at a higher test loss than the smallest"
     gap_label = "test − training loss"
-    question = (
-        "Test loss at the largest batch divided by that at the smallest (minus it, where a loss is not positive). The "
-        "interval is over seeds."
-    )
     diverged = (
         "The loss of a diverged trial is infinite: it makes a learning rate lose to every one without, has no place "
         "in the means drawn here, and is counted beside them"
@@ -216,25 +181,6 @@ class Loss(Measure):
             return "[no interval]"
         form = words.ratio if unit == "ratio" else words.signed
         return f"[{form(lo, 2)}, {form(hi, 2)}]"
-
-    def apart(self, span: str, unit: str) -> str:
-        """Say how many times as high the loss is, or by how much it differs."""
-        if unit == "ratio":
-            return f"the largest batch's test loss is {span} that of the smallest"
-        return f"the largest batch's test loss differs from the smallest's by {span}"
-
-    def behind(self, effects: list[float], unit: str) -> str:
-        """Say how much higher the largest batch's loss is."""
-        finite = sorted(effect for effect in effects if math.isfinite(effect))
-        if not finite:
-            return "nowhere (every trial diverged), unlike the smallest"
-        if unit == "ratio":
-            return f"at {words.span(finite)} times the test loss of the smallest"
-        return f"{words.span(finite)} of test loss above the smallest"
-
-    def target(self, split: str, value: float) -> str:
-        """Write a target loss: a validation loss below 0.1."""
-        return f"a {_SPLITS[split]} loss below {words.number(value)}"
 
 
 #: Name → measure.

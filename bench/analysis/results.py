@@ -8,7 +8,6 @@ from bench.analysis.advice import advice
 from bench.analysis.budgets import common_budgets, cuts
 from bench.analysis.comparisons import largest_against_smallest
 from bench.analysis.findings import findings
-from bench.analysis.headline import Headline, headlines
 from bench.analysis.outcomes import batch_summary, divergence_map, learning_curves
 from bench.analysis.overview import overview
 from bench.analysis.profiles import performance_ratios, profile_scores
@@ -52,7 +51,6 @@ class Results:
         ratios: `bench.analysis.profiles.performance_ratios`.
         profile_scores: `bench.analysis.profiles.profile_scores`.
         findings: `bench.analysis.findings.findings`.
-        headlines: `bench.analysis.headline.headlines`.
         advice: `bench.analysis.advice.advice`.
     """
 
@@ -78,7 +76,6 @@ class Results:
     ratios: pd.DataFrame
     profile_scores: pd.DataFrame
     findings: pd.DataFrame
-    headlines: list[Headline]
     advice: pd.DataFrame
 
 
@@ -127,6 +124,5 @@ def analyse(cells: pd.DataFrame, trials: pd.DataFrame, curves: pd.DataFrame) -> 
         ratios=ratios,
         profile_scores=profile_scores(ratios),
         findings=found,
-        headlines=headlines(found, data.cells),
         advice=advice(data.cells, per_seed_targets, per_seed, references, held),
     )

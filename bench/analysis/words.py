@@ -138,8 +138,8 @@ def names(items: Sequence[str], noun: str, most: int = 6) -> str:
     return listing(items) if len(items) <= most else plural(len(items), noun)
 
 
-def listing(items: Sequence[str], last: str = "and") -> str:
-    """Join names as in a sentence: a, b and c; or another word before the last."""
+def listing(items: Sequence[str]) -> str:
+    """Join names as in a sentence: a, b and c."""
     if len(items) < 2:
         return "".join(items)
-    return f"{', '.join(items[:-1])} {last} {items[-1]}"
+    return f"{', '.join(items[:-1])} and {items[-1]}"

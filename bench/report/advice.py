@@ -75,7 +75,7 @@ def _size(row: dict[str, Any], batch: _Batch, say: Messages) -> list[str]:
     if row["batch_beyond"] > row["batch_size"]:
         prices = [_price(row, price, say) for price in PRICES if math.isfinite(row[price])]
         if prices:
-            joined = say("advice.join").join(prices)
+            joined = say("list.join").join(prices)
             told.append(say("advice.beyond", batch=batch(row["batch_beyond"]), prices=joined))
     else:
         told.append(say("advice.largest"))
@@ -102,8 +102,7 @@ def _rules(row: dict[str, Any], batch: _Batch, say: Messages) -> list[str]:
     for outcome in ("held", "failed", "open", "outside"):
         named = [say.word("advice.rule", rule) for rule in EXPONENTS if row[f"rule_{rule}"] == outcome]
         if named:
-            joined = say("advice.and").join([say("advice.join").join(named[:-1]), named[-1]] if named[1:] else named)
-            clauses.append(say(f"advice.{outcome}", rules=joined))
+            clauses.append(say(f"advice.{outcome}", rules=say.listing(named)))
     rules = say("advice.clause").join(clauses)
     return [say("advice.rules", reference=batch(row["rule_reference"]), batch=batch(row["rule_batch"]), rules=rules)]
 

@@ -19,7 +19,16 @@ from bench.claims.evidence import Data, Judged, judged
 from bench.claims.judges import JUDGES
 from bench.claims.wall import wall
 from bench.errors import UsageError
-from bench.report import boundary, downhill, figures_claims, figures_cost, figures_learning, figures_profile, overview
+from bench.report import (
+    boundary,
+    downhill,
+    figures_claims,
+    figures_cost,
+    figures_learning,
+    figures_profile,
+    figures_trade_off,
+    overview,
+)
 from bench.report.claims import Claims
 from bench.report.evidence import audit_frame, environment_frame
 from bench.report.markdown import write_markdown
@@ -27,6 +36,7 @@ from bench.report.messages import Messages, messages
 from bench.report.overview import is_many
 from bench.report.page import PICTURES, Page, Part, Section, render_html
 from bench.report.plot import Plot, Scene
+from bench.report.published import published_frame
 from bench.report.sources import Sources, Sweep, Unreadable, read_pictures, read_sweep
 from bench.results.csv import write_csv
 from bench.results.store import Store
@@ -37,7 +47,7 @@ SECTIONS = (
     ("gap", (figures_learning.gap,)),
     ("target", (figures_cost.to_target,)),
     ("cost", (figures_cost.throughput, figures_cost.memory)),
-    ("trade-off", (figures_cost.trade_off,)),
+    ("trade-off", (figures_trade_off.trade_off,)),
     ("learning-rate", (figures_learning.best_rates,)),
     ("curves", (figures_learning.learning_curves,)),
     ("downhill", (downhill.paths, downhill.noise)),
@@ -135,7 +145,7 @@ def _page(
     ]
     many = is_many(results.study.cells)
     scenes = [
-        Scene(results, setting, "-".join(setting.values()) if len(settings) > 1 else "", pictures)
+        Scene(results, setting, "-".join(setting.values()) if len(settings) > 1 else "", pictures, claims.say)
         for setting in settings
     ]
     sections = []
@@ -205,7 +215,11 @@ def _tables(sweep: Sweep, data: Data) -> dict[str, pd.DataFrame]:
 
 
 def _tables_of_claims(claims: Claims) -> dict[str, pd.DataFrame]:
-    return {"claims.csv": claims.judged.verdicts, "claims-wall.csv": claims.wall}
+    return {
+        "claims.csv": claims.judged.verdicts,
+        "claims-wall.csv": claims.wall,
+        "published.csv": published_frame(claims.judged),
+    }
 
 
 def _tables_behind(sweep: Sweep, data: Data, found: Judged) -> dict[str, pd.DataFrame]:

@@ -17,6 +17,8 @@ from bench.claims.evidence import Judged
 from bench.claims.wall import BESIDE, MISSING
 from bench.report.messages import Messages
 from bench.report.plot import Plot
+from bench.report.published import published_table
+from bench.report.units import unit_name, write, write_interval, write_null
 from bench.report.view import Cell, Group, Table
 
 #: More conditions than this have their primary places in one table; the others stand in the file.
@@ -27,10 +29,6 @@ MOST_NOTES = 8
 #: What a statistic is taken across.
 ACROSS = "–"
 FILE = "claims.csv"
-#: Units that are written as ratios, and their base.
-LOGS = {"log ratio": math.e, "log2 ratio": 2.0}
-#: Ratios beyond so many powers of ten are written as none at all or as any.
-MOST_DECADES = 6
 
 
 @dataclass(frozen=True)
@@ -75,6 +73,7 @@ class Told:
         tables: Matrices; their entries are `Entry` but for heads and gaps.
         notes: What a reader has to know.
         plots: Figures.
+        published: What the literature reports, beside what the sweep found; None where nothing is known.
         command: What supplies its data, where the sweep has none; else empty.
     """
 
@@ -83,6 +82,7 @@ class Told:
     tables: tuple[Table, ...]
     notes: tuple[str, ...]
     plots: tuple[Plot, ...]
+    published: Table | None = None
     command: str = ""
 
     @property
@@ -149,40 +149,12 @@ class Claims:
         tables = tuple(_tables(claim, found, self.say)) if len(found) else ()
         plots = self.plots.get(claim.name, ())
         command = "" if len(found) else f"bench run -m experiment={claim.experiment}"
+        published = published_table(claim, found, self.say)
         facts = _facts(claim, self.say)
         if self.several and len(found):
             facts.append((self.say("claims.judged_on"), ", ".join(dict.fromkeys(found["sweep"]))))
-        return Told(brick, tuple(facts), tables, tuple(_notes(found, self.say)), plots, command)
-
-
-def write(value: float, unit: str) -> str:
-    """Write a statistic in its unit: fractions in percentage points, log ratios as ratios."""
-    if unit in LOGS and abs(value) * math.log10(LOGS[unit]) > MOST_DECADES:
-        # An interval so wide says nothing, and its ends would be numbers that nobody can read.
-        return "×∞" if value > 0 else "×0"
-    if math.isinf(value):
-        return "∞" if value > 0 else "−∞"
-    if unit == "fraction":
-        return words.percentage_points(value, 2)
-    return words.ratio(LOGS[unit] ** value) if unit in LOGS else words.number(value)
-
-
-def write_null(claim: Claim) -> str:
-    """Write what a claim is held against."""
-    return "0" if claim.held_against == 0 and claim.unit not in LOGS else write(claim.held_against, claim.unit)
-
-
-def write_interval(lo: float, hi: float, unit: str) -> str:
-    """Write an interval of a statistic; empty where there is none."""
-    if math.isnan(lo) or math.isnan(hi):
-        return ""
-    ends = [write(end, unit).removesuffix(" pp") for end in (lo, hi)]
-    return f"[{', '.join(ends)}]"
-
-
-def unit_name(unit: str) -> str:
-    """Name the unit in which `write` writes."""
-    return "percentage points" if unit == "fraction" else "ratio" if unit in LOGS else unit
+        notes = tuple(_notes(found, self.say))
+        return Told(brick, tuple(facts), tables, notes, plots, published, command)
 
 
 def place_label(row: dict[str, Any], varying: Sequence[str], say: Messages) -> str:

@@ -9,41 +9,43 @@ from typing import Any
 import pandas as pd
 
 from bench.analysis.study import CONDITION
+from bench.report.messages import Messages
 from bench.report.sources import Sources, Unreadable, portable
 from bench.report.view import Cell, Group, Table
 from bench.results.record import Record
 
 
-def failed_table(cells: pd.DataFrame, unreadable: Sequence[Unreadable], repeated: pd.DataFrame) -> Table | None:
+def failed_table(
+    cells: pd.DataFrame, unreadable: Sequence[Unreadable], repeated: pd.DataFrame, say: Messages
+) -> Table | None:
     """Every cell that is not complete, could not be read, or shares its place with another."""
     rows = [
         (
             Cell(str(row.cell)),
             Cell(_axes(row)),
-            Cell(str(row.status), "", "bad"),
+            Cell(say.word("status", str(row.status)), "", "bad"),
             Cell(portable(str(row.reason)) if isinstance(row.reason, str) else "–"),
         )
         for row in cells.itertuples()
     ]
     rows += [
-        (Cell(item.cell), Cell("unknown"), Cell("unreadable", "", "bad"), Cell(item.reason)) for item in unreadable
+        (Cell(item.cell), Cell(say("evidence.unknown")), Cell(say("status.unreadable"), "", "bad"), Cell(item.reason))
+        for item in unreadable
     ]
     rows += [
         (
             Cell(str(row.cell)),
             Cell(_axes(row)),
-            Cell("not shown", "", "dim"),
-            Cell(
-                "another cell has the same task, optimizer, device, precision and batch size and is shown in its place"
-            ),
+            Cell(say("evidence.not_shown"), "", "dim"),
+            Cell(say("evidence.repeated")),
         )
         for row in repeated.itertuples()
     ]
     if not rows:
         return None
     return Table(
-        "Cells without a place in the figures",
-        ("cell", "axes", "status", "reason"),
+        say("evidence.failed"),
+        tuple(say(f"column.{name}") for name in ("cell", "axes", "status", "reason")),
         (Group("", tuple(rows)),),
         "unfinished.csv",
     )
@@ -77,7 +79,7 @@ def audit_frame(found: Sequence[Record]) -> pd.DataFrame:
     return frame.sort_values(["check", *CONDITION, "batch_size", "cell"], ignore_index=True)
 
 
-def audit_table(frame: pd.DataFrame) -> Table | None:
+def audit_table(frame: pd.DataFrame, say: Messages) -> Table | None:
     """The self-audit, one row per check; cells that failed it are named."""
     if frame.empty:
         return None
@@ -85,20 +87,22 @@ def audit_table(frame: pd.DataFrame) -> Table | None:
     for check, group in frame.groupby("check", sort=False):
         failed = group[~group["passed"].astype(bool)]
         example = (failed if len(failed) else group).iloc[0]
-        verdict = Cell(f"failed in {len(failed)}", "", "bad") if len(failed) else Cell("passed", "", "good")
+        verdict = Cell(say("evidence.passed"), "", "good")
+        if len(failed):
+            verdict = Cell(say("evidence.failed_in", count=len(failed)), "", "bad")
         named = ", ".join(f"{row.optimizer} batch {row.batch_size} {row.device}" for row in failed.head(6).itertuples())
-        more = f" and {len(failed) - 6} more" if len(failed) > 6 else ""
+        more = say("evidence.and_more", count=len(failed) - 6) if len(failed) > 6 else ""
         rows.append(
             (
                 Cell(str(check)),
                 verdict,
-                Cell(f"{len(group) - len(failed)} of {len(group)} cells", named + more),
+                Cell(say("evidence.of_cells", passed=len(group) - len(failed), all=len(group)), named + more),
                 Cell(str(example["value"])),
                 Cell(str(example["expected"])),
             )
         )
-    columns = ("check", "result", "cells", "value (an example)", "expected")
-    return Table("What each cell checked about itself before training", columns, (Group("", tuple(rows)),), "audit.csv")
+    columns = tuple(say(f"column.{name}") for name in ("check", "result", "cells", "example", "expected"))
+    return Table(say("evidence.audit"), columns, (Group("", tuple(rows)),), "audit.csv")
 
 
 def environment_frame(found: Sequence[Record]) -> pd.DataFrame:
@@ -127,7 +131,7 @@ def _flat(values: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
     return pairs
 
 
-def environment_table(frame: pd.DataFrame, cells: int) -> Table | None:
+def environment_table(frame: pd.DataFrame, cells: int, say: Messages) -> Table | None:
     """The environment, one row per fact; where cells differ, each value with its count."""
     if frame.empty:
         return None
@@ -136,13 +140,13 @@ def environment_table(frame: pd.DataFrame, cells: int) -> Table | None:
         if len(group) == 1 and int(group["cells"].iloc[0]) == cells:
             text = str(group["value"].iloc[0])
         else:
-            shown = [f"{row.value} ({row.cells} cells)" for row in group.head(8).itertuples()]
-            more = f"; {len(group) - 8} more values" if len(group) > 8 else ""
+            shown = [say("evidence.cells", value=row.value, count=row.cells) for row in group.head(8).itertuples()]
+            more = say("evidence.more_values", count=len(group) - 8) if len(group) > 8 else ""
             text = "; ".join(shown) + more
         rows.append((Cell(str(name)), Cell(text)))
     return Table(
-        "Versions, hardware and flags, from the records",
-        ("fact", "value"),
+        say("evidence.environment"),
+        (say("column.fact"), say("column.value")),
         (Group("", tuple(rows)),),
         "environment.csv",
     )
@@ -161,12 +165,12 @@ class Mirror:
     table: Table | None
 
 
-def mirror_view(sources: Sources) -> Mirror:
+def mirror_view(sources: Sources, say: Messages) -> Mirror:
     """Say what the tracking mirror holds of this sweep's cells."""
     if sources.mirror_problem:
-        return Mirror(f"Whether the mirror is complete is unknown: {sources.mirror_problem}.", None)
+        return Mirror(say("evidence.mirror_unknown", problem=sources.mirror_problem), None)
     if sources.mirror is None:
-        return Mirror("No mirror was kept.", None)
+        return Mirror(say("evidence.no_mirror"), None)
     entries: dict[str, Any] = sources.mirror["cells"]
     cells = [record.cell for record in sources.records] + [item.cell for item in sources.unreadable]
     lacking = []
@@ -174,12 +178,13 @@ def mirror_view(sources: Sources) -> Mirror:
         entry = entries.get(cell)
         entry = entry if isinstance(entry, dict) else {}
         if entry.get("status") != "mirrored":
-            reason = entry.get("reason") or ("no entry" if cell not in entries else "no reason given")
+            reason = entry.get("reason") or say("evidence.no_entry" if cell not in entries else "evidence.no_reason")
             lacking.append((Cell(cell), Cell(portable(str(reason)))))
     total = len(set(cells) | set(entries))
     tracker, mode = str(sources.mirror.get("tracker", "?")), str(sources.mirror.get("mode", "?"))
-    text = f"The mirror ({tracker}, {mode}) holds {total - len(lacking)} of {total} cells."
+    text = say("evidence.mirror", tracker=tracker, mode=mode, held=total - len(lacking), all=total)
     if sources.mirror.get("note"):
-        text += f" Note: {portable(str(sources.mirror['note']))}"
-    table = Table("What the mirror lacks", ("cell", "reason"), (Group("", tuple(lacking)),)) if lacking else None
+        text += say("evidence.mirror_note", note=portable(str(sources.mirror["note"])))
+    columns = (say("column.cell"), say("column.reason"))
+    table = Table(say("evidence.lacks"), columns, (Group("", tuple(lacking)),)) if lacking else None
     return Mirror(text, table)

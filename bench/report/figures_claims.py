@@ -13,10 +13,11 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
 from bench.analysis import words
 from bench.analysis.study import CONDITION, records
 from bench.claims.claim import Claim
-from bench.report.claims import place_label, unit_name, varying, write, write_interval, write_null
+from bench.report.claims import place_label, varying
 from bench.report.messages import Messages, messages
 from bench.report.plot import Panel, Plot
 from bench.report.style import INK, MARKERS, SERIES, canvas, figure_style, svg
+from bench.report.units import unit_name, write, write_interval, write_null
 
 #: Up to so many places are all drawn; of more, the primary ones, so many at most.
 FEW_PLACES, MOST_PLACES = 12, 30

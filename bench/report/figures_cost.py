@@ -1,4 +1,4 @@
-"""Figures of what it took: steps, examples and seconds to target, throughput, memory, and the trade-off."""
+"""Figures of what it took: steps, examples and seconds to target, throughput and memory."""
 
 from collections.abc import Callable
 
@@ -6,18 +6,14 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from bench.analysis import descriptions, words
-from bench.analysis.measures import Measure
-from bench.analysis.study import records
 from bench.report.axes import (
     batch_axis,
     dodge,
     guide,
     hollow_rings,
     legend,
-    measure_axis,
     never_band,
     number_axis,
 )
@@ -253,116 +249,3 @@ def _cost_panel(
         legend(figure, group, columns=3)
         alt = descriptions.by_optimizer(part, column, title, form, scene.batch)
         return scene.panel(figure, scene.name(name, number or ""), title, alt)
-
-
-def trade_off(scene: Scene) -> Plot | None:
-    """Draw the test result against training seconds at equal epochs, the batch size along the path."""
-    measure = scene.measure
-    column = measure.column("test")
-    rows = scene.rows(scene.results.rule_outcomes, rule="re-tuned", budget="epochs")
-    rows = rows[rows[column].notna() & (rows["train_seconds"] > 0)].sort_values(["optimizer", "batch_size"])
-    if rows.empty:
-        return None
-    panels = [
-        _trade_off_panel(scene, rows[rows["optimizer"].isin(group)], group, number)
-        for number, group in enumerate(scene.groups())
-        if rows["optimizer"].isin(group).any()
-    ]
-    caption = (
-        "Each mark is a batch size at its re-tuned learning rate after equal epochs: mean over seeds of training "
-        f"seconds (no evaluation in it) and of {measure.of('test')}, bars the 95 % t interval of the mean, cut at the "
-        f"frame. {'Up' if measure.direction > 0 else 'Down'} and left is better. Seconds compare within this report "
-        "only."
-    )
-    columns = [
-        "optimizer",
-        "batch_size",
-        "lr",
-        "n",
-        "train_seconds",
-        *([] if measure.name == "accuracy" else ["n_diverged"]),
-        column,
-        f"{column}_lo",
-        f"{column}_hi",
-    ]
-    return Plot(scene.name("trade-off"), _trade_off_title(measure), caption, tuple(panels), tidy(rows, columns))
-
-
-def _trade_off_title(measure: Measure) -> str:
-    return f"{words.capital(measure.name)} against time"
-
-
-def _trade_off_panel(scene: Scene, rows: pd.DataFrame, group: list[str], number: int) -> Panel:
-    measure = scene.measure
-    column = measure.column("test")
-    with figure_style():
-        figure = canvas(height=3.9)
-        axes = figure.add_subplot()
-        labels: list[tuple[float, float, str, int]] = []
-        for index, optimizer in enumerate(group):
-            line = rows[rows["optimizer"] == optimizer]
-            if line.empty:
-                continue
-            x = list(line["train_seconds"].astype(float))
-            axes.vlines(
-                x,
-                line[f"{column}_lo"],
-                line[f"{column}_hi"],
-                color=SERIES[index],
-                linewidth=1,
-                alpha=0.6,
-            )
-            _line(axes, x, line[column], index)
-            for row in records(line):
-                size = int(row["batch_size"])
-                text = words.short_batch(size, size in scene.full)
-                labels.append((float(row["train_seconds"]), float(row[column]), text, index))
-        axes.set_xscale("log")
-        axes.margins(x=0.09)
-        axes.xaxis.set_major_locator(LogLocator(base=10, subs=(1.0, 2.0, 5.0), numticks=8))
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: words.number(value)))
-        axes.xaxis.set_minor_locator(NullLocator())
-        axes.set_xlabel("training seconds")
-        # Framed by the means: with few seeds a single interval can be as long as the whole scale, and is cut.
-        shown = rows[column].to_numpy(dtype=float)
-        measure_axis(axes, measure, "test", float(shown.min()), float(shown.max()))
-        legend(figure, group, columns=3)
-        figure.draw_without_rendering()
-        _place_labels(axes, labels)
-        alt = descriptions.trade_off(rows, scene.batch, measure)
-        return scene.panel(figure, scene.name("trade-off", number or ""), _trade_off_title(measure), alt)
-
-
-def _place_labels(axes: Axes, labels: list[tuple[float, float, str, int]]) -> None:
-    """Name the batch sizes beside their marks where that overlaps nothing; the ends of a path come first."""
-    marks = [tuple(axes.transData.transform((x, y))) for x, y, _, _ in labels]
-    taken = [(x - 4, y - 4, x + 4, y + 4) for x, y in marks]
-    frame = axes.get_window_extent()
-    ends = {0, len(labels) - 1} | {i for i in range(1, len(labels)) if labels[i][3] != labels[i - 1][3]}
-    ends |= {i - 1 for i in ends if i}
-    for place in sorted(range(len(labels)), key=lambda i: (i not in ends, i)):
-        x, y = marks[place]
-        # Half a figure's text size per character, generously, at the 72 dots per inch of an SVG canvas.
-        width, height = 7.0 * len(labels[place][2]) * axes.figure.dpi / 72, 11.0 * axes.figure.dpi / 72
-        for across, up in ((0, 1), (0, -1), (1, 0), (-1, 0), (1, 1), (-1, 1), (1, -1), (-1, -1)):
-            cx, cy = x + across * (width / 2 + 7), y + up * (height / 2 + 6)
-            box = (cx - width / 2, cy - height / 2, cx + width / 2, cy + height / 2)
-            inside = frame.x0 <= box[0] and box[2] <= frame.x1 and frame.y0 <= box[1] and box[3] <= frame.y1
-            if inside and not any(_overlap(box, other) for other in taken):
-                taken.append(box)
-                at = axes.transData.inverted().transform((cx, cy))
-                label = axes.text(
-                    at[0],
-                    at[1],
-                    labels[place][2],
-                    fontsize=8.5,
-                    ha="center",
-                    va="center",
-                    color=SERIES[labels[place][3]],
-                )
-                label.set_gid(f"halo-{place}")
-                break
-
-
-def _overlap(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
-    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]

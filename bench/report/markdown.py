@@ -3,9 +3,10 @@
 import re
 
 from bench.analysis import words
-from bench.analysis.headline import Headline
 from bench.report.advice import FILE as ADVICE
 from bench.report.claims import FILE, Entry, Told
+from bench.report.headline import Headline
+from bench.report.messages import Messages
 from bench.report.page import Page, Part
 from bench.report.view import Cell, Table
 
@@ -15,13 +16,13 @@ def write_markdown(page: Page) -> str:
     say = page.say
     lines = [f"# {_text(say('title'))} {_text(words.capital(say('page.sweep', sweep=page.sweep)))}", ""]
     if page.many:
-        lines += [*_answer(page.summary()), "", *_advice(page), *_wall(page)]
+        lines += [*_answer(page.summary(), say), "", *_advice(page), *_wall(page)]
         for table in page.matrices:
-            lines += _table(table)
+            lines += _table(table, page.say)
         lines += [_text(page.matrix_legend()), ""]
     for scene in () if page.many else page.scenes:
-        lines += [f"## {_text(page.label(scene))}", "", *_answer(page.headline(scene))]
-        lines += ["", *_table(page.batch_table(scene))]
+        lines += [f"## {_text(page.label(scene))}", "", *_answer(page.headline(scene), say)]
+        lines += ["", *_table(page.batch_table(scene), page.say)]
     if page.scenes and not page.many:
         lines += [*_advice(page), *_wall(page)]
     lines += [_text(page.counts()), "", *[f"> {_text(note)}\n" for note in page.notes()]]
@@ -32,25 +33,26 @@ def write_markdown(page: Page) -> str:
             lines += ["Nothing to show: no complete cell has the data for it.", ""]
         if section.folded:
             for scene in page.scenes:
-                lines += [f"### {_text(page.label(scene))}", "", *_answer(page.headline(scene), details=False), ""]
-                lines += [*_table(page.batch_table(scene)), *_figures(page.part(section, scene))]
+                lines += [f"### {_text(page.label(scene))}", "", *_answer(page.headline(scene), say, details=False), ""]
+                lines += [*_table(page.batch_table(scene), page.say), *_figures(page.part(section, scene))]
             continue
         for part in section.parts:
             if part.scene and section.name == "accuracy":
                 for table in page.verdicts(part.scene):
-                    lines += _table(table)
+                    lines += _table(table, page.say)
             if part.scene and section.name == "target" and (scaling := page.scaling(part.scene)):
-                lines += _table(scaling)
+                lines += _table(scaling, page.say)
             lines += _figures(part)
             if section.name == "profile" and (scores := page.profile_scores()):
-                lines += _table(scores)
+                lines += _table(scores, page.say)
     return "\n".join([*lines, *_evidence(page)])
 
 
-def _answer(headline: Headline, details: bool = True) -> list[str]:
+def _answer(headline: Headline, say: Messages, details: bool = True) -> list[str]:
     lines = [f"**{_text(headline.text)}**", ""]
     for statement in headline.statements:
-        tag = f" *({_text(statement.verdict)}: {_text(statement.claim)})*" if statement.claim else ""
+        word = say.word("verdict", statement.verdict)
+        tag = f" *({_text(word)}: {_text(statement.claim)})*" if statement.claim else ""
         lines.append(
             f"- **{_text(statement.title)}.** {_text(statement.text)}{tag} "
             f"([{statement.source}](tables/{statement.source}))"
@@ -95,11 +97,14 @@ def _claims(page: Page) -> list[str]:
     lines += [_text(page.judged_on()), ""] if page.judged_on() else []
     lines += [f"{_text(say('claims.hash'))} `{page.claims.digest}` ([CSV](tables/{FILE})).", ""]
     for item in told:
-        lines += [*_claim(item), *([_text(say("claims.none")), "", f"    {item.command}", ""] if item.command else [])]
+        lines += [
+            *_claim(item, say),
+            *([_text(say("claims.none")), "", f"    {item.command}", ""] if item.command else []),
+        ]
     return lines
 
 
-def _claim(item: Told) -> list[str]:
+def _claim(item: Told, say: Messages) -> list[str]:
     brick = item.brick
     lines = [f"### {brick.name} {_text(brick.sentence)}", "", f"*{_text(brick.word)}*, {_text(brick.counts)}", ""]
     lines += [*[f"- {_text(name)}: {_text(text)}" for name, text in item.facts], ""]
@@ -107,8 +112,8 @@ def _claim(item: Told) -> list[str]:
         for panel in plot.panels:
             lines += [f"![{_text(panel.alt)}](figures/{panel.name}.svg)", ""]
         lines += [f"{_text(plot.caption)} ([CSV](tables/figure-{plot.name}.csv))", ""]
-    for table in item.tables:
-        lines += _table(table)
+    for table in (*item.tables, *([item.published] if item.published else [])):
+        lines += _table(table, say)
     return [*lines, *[f"- {_text(note)}" for note in item.notes], *([""] if item.notes else [])]
 
 
@@ -126,21 +131,25 @@ def _evidence(page: Page) -> list[str]:
     say = page.say
     lines = [f"## {_text(say('heading.failed'))}", ""]
     failed = page.failed()
-    lines += _table(failed) if failed else ["Every cell of the sweep is complete.", ""]
+    lines += _table(failed, say) if failed else [_text(say("evidence.complete")), ""]
     mirror = page.mirror()
     lines += [
         f"## {_text(say('heading.mirror'))}",
         "",
         _text(mirror.text),
         "",
-        *(_table(mirror.table) if mirror.table else []),
+        *(_table(mirror.table, say) if mirror.table else []),
     ]
     audit, environment = page.audit, page.environment
-    lines += [f"## {_text(say('heading.audit'))}", "", *(_table(audit) if audit else ["No audit was recorded.", ""])]
+    lines += [
+        f"## {_text(say('heading.audit'))}",
+        "",
+        *(_table(audit, say) if audit else [_text(say("evidence.no_audit")), ""]),
+    ]
     lines += [
         f"## {_text(say('heading.environment'))}",
         "",
-        *(_table(environment) if environment else ["No environment was recorded.", ""]),
+        *(_table(environment, say) if environment else [_text(say("evidence.no_environment")), ""]),
     ]
     lines += [f"## {_text(say('heading.reproduce'))}", ""]
     for recipe in [*page.recipes(), *page.cell_recipes]:
@@ -148,15 +157,15 @@ def _evidence(page: Page) -> list[str]:
         lines += [f"{_text(recipe.part)}:", "", f"{fence}sh", recipe.command.replace("\n", " "), fence, ""]
     return [
         *lines,
-        f"Made by batch-size-bench {page.version}. Files and digests: [manifest.json](manifest.json).",
+        f"{_text(say('footer', version=page.version, sweep=page.sweep))} [manifest.json](manifest.json)",
         "",
     ]
 
 
-def _table(table: Table) -> list[str]:
+def _table(table: Table, say: Messages) -> list[str]:
     lines = [f"*{_text(table.caption)}*" + (f" ([CSV](tables/{table.csv}))" if table.csv else ""), ""]
     grouped = any(group.name for group in table.groups)
-    columns = (["optimizer"] if grouped else []) + list(table.columns)
+    columns = ([say("column.optimizer")] if grouped else []) + list(table.columns)
     lines += [f"| {' | '.join(_text(name) for name in columns)} |", f"|{'---|' * len(columns)}"]
     for group in table.groups:
         for row in group.rows:

@@ -14,6 +14,7 @@ from bench.analysis.measures import MEASURES
 from bench.analysis.results import Results
 from bench.analysis.study import SETTING, records
 from bench.report.axes import legend, measure_axis
+from bench.report.messages import Messages
 from bench.report.plot import Panel, Plot, Scene, tidy
 from bench.report.style import DASHES, INK, MARKERS, SERIES, canvas, figure_style
 from bench.report.view import Cell, Group, Table
@@ -26,23 +27,8 @@ MANY_PAIRS = 16
 SHADES = 5
 #: So many optimizers are drawn in colour and named; the others are grey.
 NAMED = 5
-
-#: Outcome → what stands in its entry.
-ENTRIES = {
-    "diverged": "div.",
-    "not run": "·",
-    "failed": "failed",
-    "oom": "oom",
-    "unavailable": "n/a",
-    "interrupted": "cut",
-}
-LEGEND = (
-    "A number in a shaded entry is the median number of gradients (in old records, of steps) to the target: the "
-    "darker, the better the rank in its column, ★ the best. never: the median seed did not get there; beside it the "
-    "mean test result at the end of the runs. Columns marked “end” show and rank that result, because nobody reached "
-    "the target or there is none. div.: every seed diverged. n/a: the device is not here, or the optimizer requires "
-    "what the task has not. cut: interrupted. oom: out of memory. ·: not run, or no record of it could be read."
-)
+#: Outcomes whose word stands in their entry.
+SHORT = ("diverged", "not run", "failed", "oom", "unavailable", "interrupted")
 
 
 def is_many(cells: pd.DataFrame) -> bool:
@@ -55,25 +41,28 @@ def is_many(cells: pd.DataFrame) -> bool:
     return len(pairs[SETTING].drop_duplicates()) >= MANY_SETTINGS or len(pairs) > MANY_PAIRS
 
 
-def matrices(results: Results) -> list[Table]:
+def matrices(results: Results, say: Messages) -> list[Table]:
     """Return tables of optimizers in rows.
 
     In columns stand the tasks, a table per batch size; two tables with the smallest and the largest batch of each task
     where the tasks have too many different ones; and every batch size in one table where there are few tasks.
     """
     table = results.overview.copy()
-    table["label"] = ["the full batch" if row["full_batch"] else f"batch {row['batch_size']}" for row in records(table)]
+    table["label"] = [
+        say("overview.full") if row["full_batch"] else say("overview.batch", batch=row["batch_size"])
+        for row in records(table)
+    ]
     if len(table[SETTING].drop_duplicates()) < MANY_SETTINGS:
-        return [_matrix(table, "every batch size")]
+        return [_matrix(table, say("overview.every"), say)]
     order = list(dict.fromkeys(table.sort_values(["full_batch", "batch_size"])["label"]))
     if len(order) <= 3:
-        return [_matrix(table[table["label"] == label], label) for label in order]
+        return [_matrix(table[table["label"] == label], label, say) for label in order]
     sizes = table.groupby(SETTING)["batch_size"]
     ends = (("smallest", sizes.transform("min")), ("largest", sizes.transform("max")))
-    return [_matrix(table[table["batch_size"] == size], f"the {name} batch of each task") for name, size in ends]
+    return [_matrix(table[table["batch_size"] == size], say(f"overview.{name}"), say) for name, size in ends]
 
 
-def _matrix(rows: pd.DataFrame, label: str) -> Table:
+def _matrix(rows: pd.DataFrame, label: str, say: Messages) -> Table:
     keys = [*SETTING, "batch_size"]
     absent = (rows["outcome"] == "not run").groupby(rows["optimizer"]).all()
     idle = [str(name) for name in absent[absent].index]
@@ -90,17 +79,23 @@ def _matrix(rows: pd.DataFrame, label: str) -> Table:
         head = names[tuple(column[name] for name in SETTING)]
         if len(columns) > len(settings):
             head = f"{head}, {column['label']}" if len(settings) > 1 else str(column["label"])
-        heads.append(f"{head} (end)" if column["ranked_by"] == "test" else head)
+        heads.append(say("overview.end", head=head) if column["ranked_by"] == "test" else head)
     lines = [
-        (Cell(name), *[_entry(entries[*(column[key] for key in keys), name]) for column in columns])
+        (Cell(name), *[_entry(entries[*(column[key] for key in keys), name], say) for column in columns])
         for name in _by_rank(rows)
     ]
     counts = Counter(str(outcome) for outcome in rows["outcome"])
-    told = words.listing([f"{count} {outcome}" for outcome, count in sorted(counts.items())])
-    caption = f"At {label}: {rows['price'].iloc[0]} to the target. Optimizers by mean rank. {len(rows)} entries: {told}"
+    told = say.listing(
+        [
+            say("counts.status", count=count, status=say.word("overview.outcome", outcome))
+            for outcome, count in sorted(counts.items())
+        ]
+    )
+    price = say.word("overview.price", str(rows["price"].iloc[0]))
+    caption = say("overview.caption", where=label, price=price, count=len(rows), told=told)
     if idle:
-        caption += f". Not run at all: {words.listing(idle)}"
-    return Table(caption, ("optimizer", *heads), (Group("", tuple(lines)),), "overview.csv", "matrix")
+        caption += say("overview.idle", names=say.listing(idle))
+    return Table(caption, (say("column.optimizer"), *heads), (Group("", tuple(lines)),), "overview.csv", "matrix")
 
 
 def _by_rank(rows: pd.DataFrame) -> list[str]:
@@ -110,10 +105,10 @@ def _by_rank(rows: pd.DataFrame) -> list[str]:
     return [str(name) for name in mean.sort_index().sort_values(kind="stable").index]
 
 
-def _entry(row: dict[str, Any]) -> Cell:
+def _entry(row: dict[str, Any], say: Messages) -> Cell:
     outcome, value = str(row["outcome"]), float(row["test"])
-    if outcome in ENTRIES:
-        return Cell(ENTRIES[outcome], "", "dim" if outcome == "not run" else "bad")
+    if outcome in SHORT:
+        return Cell(say(f"overview.entry.{outcome}"), "", "dim" if outcome == "not run" else "bad")
     written = MEASURES[row["measure"]]().short(value)
     ranked = row["rank"] == row["rank"]
     shade = f"q{math.ceil(SHADES * row['rank'] / max(row['ranked'], 1))}" if ranked else ""
@@ -123,9 +118,9 @@ def _entry(row: dict[str, Any]) -> Cell:
     if outcome == "reached":
         return Cell(words.number(row["to_target"], 3 if row["to_target"] >= 10 else 2), "", kind)
     if row["ranked_by"] == "test":
-        lost = f"{round(row['n_diverged'])} div." if row["n_diverged"] else ""
+        lost = say("overview.lost", count=round(row["n_diverged"])) if row["n_diverged"] else ""
         return Cell(written, lost, kind)
-    return Cell("never", written, "dim")
+    return Cell(say("entry.never"), written, "dim")
 
 
 def setting_labels(settings: Sequence[tuple[str, ...]]) -> list[str]:

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from importlib import resources
 
 import jinja2
@@ -12,11 +12,9 @@ from markupsafe import Markup
 
 from bench import __version__
 from bench.analysis import words
-from bench.analysis.headline import Headline
 from bench.analysis.outcomes import unfinished_cells
 from bench.analysis.results import Results
 from bench.analysis.study import data_set
-from bench.analysis.summary import summarise
 from bench.report import advice
 from bench.report.advice import Advice
 from bench.report.claims import Claims
@@ -30,12 +28,15 @@ from bench.report.evidence import (
     mirror_view,
 )
 from bench.report.figures_profile import score_table
+from bench.report.figures_trade_off import Switched
+from bench.report.headline import Headline, headlines
 from bench.report.messages import Messages
-from bench.report.overview import LEGEND, matrices
+from bench.report.overview import matrices
 from bench.report.plot import Plot, Scene
 from bench.report.reproduce import Recipe, cell_command, recipes
 from bench.report.sources import Sources, Sweep, Unreadable, portable
 from bench.report.style import HALO, theme_variables
+from bench.report.summary import summarise
 from bench.report.view import Table, batch_table, data_table, dense_table, scaling_table, verdict_tables
 from bench.results.record import Record
 
@@ -123,35 +124,44 @@ class Page:
         """Which batch size to use, for every task and optimizer."""
         return advice.advised(self.results, self.say)
 
+    @cached_property
+    def headlines(self) -> list[Headline]:
+        """The answers, one for each setting."""
+        return headlines(self.results.findings, self.results.study.cells, self.say)
+
     def headline(self, scene: Scene) -> Headline:
         """The answer for one setting."""
-        return next(headline for headline in self.results.headlines if headline.setting == scene.setting)
+        return next(headline for headline in self.headlines if headline.setting == scene.setting)
 
     def summary(self) -> Headline:
         """The answer over all settings."""
-        return summarise(self.results.headlines, self.results.findings)
+        return summarise(self.headlines, self.results.findings, self.say)
 
     def where(self) -> str:
         """What the settings are, in a few words."""
         settings = [scene.setting for scene in self.scenes]
         shared = {name: {setting[name] for setting in settings} for name in ("device", "precision")}
-        tasks = words.plural(len({setting["task"] for setting in settings}), "task")
-        return f"{tasks} on {words.listing(sorted(shared['device']))}, {words.listing(sorted(shared['precision']))}"
+        return self.say(
+            "setting.where",
+            tasks=self.say.count("task", len({setting["task"] for setting in settings})),
+            devices=self.say.listing(sorted(shared["device"])),
+            precisions=self.say.listing(sorted(shared["precision"])),
+        )
 
     def lead(self) -> str:
         """The answer in a sentence or two, for what shows no page."""
         if not self.scenes:
-            return "Nothing of this sweep could be read."
+            return self.say("lead.nothing")
         return (self.summary() if self.many else self.headline(self.scenes[0])).text
 
     @cached_property
     def matrices(self) -> list[Table]:
         """Optimizers against tasks."""
-        return matrices(self.results)
+        return matrices(self.results, self.say)
 
     def matrix_legend(self) -> str:
         """How to read them."""
-        return LEGEND
+        return self.say("overview.legend")
 
     def part(self, section: Section, scene: Scene) -> Part | None:
         """The figures of a section for one setting."""
@@ -160,7 +170,7 @@ class Page:
     def label(self, scene: Scene) -> str:
         """A setting in words."""
         setting = scene.setting
-        return f"{setting['task']} on {setting['device']}, {setting['precision']}"
+        return self.say("setting.label", **{name: setting[name] for name in ("task", "device", "precision")})
 
     def counts(self) -> str:
         """How many cells there are, by status."""
@@ -168,11 +178,18 @@ class Page:
         statuses["unreadable"] = len(self.sources.unreadable)
         trials = len(self.results.study.trials)
         diverged = int((self.results.study.trials["status"] == "diverged").sum())
-        named = [f"{number} {status}" for status, number in sorted(statuses.items()) if number]
-        return (
-            f"{sum(statuses.values())} cells ({', '.join(named) or 'none'}), {words.count(trials)} "
-            "trials, of which "
-            f"{words.count(diverged)} diverged."
+        say = self.say
+        named = [
+            say("counts.status", count=number, status=say.word("status", status))
+            for status, number in sorted(statuses.items())
+            if number
+        ]
+        return say(
+            "counts.text",
+            cells=sum(statuses.values()),
+            statuses=say("list.join").join(named) or say("counts.none"),
+            trials=words.count(trials),
+            diverged=words.count(diverged),
         )
 
     def notes(self) -> list[str]:
@@ -180,33 +197,17 @@ class Page:
         notes = []
         for name in sorted({data_set(str(task)) for task in self.results.study.cells["task"]}):
             if name == "mnist5k":
-                notes.append(
-                    "Data: 5 000 digits that are all MNIST training digits, split into 4 000 for "
-                    "training, 500 for "
-                    "validation and 500 for testing. No digit of MNIST's own test set is involved, "
-                    "and accuracies do not "
-                    "compare with published MNIST test accuracies."
-                )
+                notes.append(self.say("note.mnist5k"))
         cells = self.results.study.cells
         judged = cells[(cells["measure"] == "accuracy") & cells["test_examples"].notna()]
         for test in sorted({int(size) for size in judged["test_examples"]})[:1]:
             more = judged["test_examples"].nunique() > 1
-            notes.append(
-                f"With {words.count(test)} test examples{' (the fewest here)' if more else ''}, one accuracy near 93 % "
-                "has a binomial standard error of "
-                f"{words.number(100 * (0.93 * 0.07 / test) ** 0.5, 2)} percentage points that no "
-                "number of seeds "
-                "removes. Verdicts on accuracy take it into account; intervals drawn in figures "
-                "are over seeds alone."
-            )
+            points = words.number(100 * (0.93 * 0.07 / test) ** 0.5, 2)
+            fewest = self.say("note.fewest") if more else ""
+            notes.append(self.say("note.binomial", examples=words.count(test), fewest=fewest, points=points))
         if (cells["measure"] == "loss").any():
-            notes.append(
-                "Tasks whose target is a loss, as that of every task without accuracy, are judged by it. Losses are "
-                "compared as ratios where all are positive; no sampling of test examples is in their intervals. The "
-                "loss of a diverged trial is infinite: means are over the trials that did not diverge, with the number "
-                "that did beside them."
-            )
-        notes += [f"No picture of cell {item.cell}: {item.reason}." for item in self.unpictured]
+            notes.append(self.say("note.loss"))
+        notes += [self.say("note.unpictured", cell=item.cell, reason=item.reason) for item in self.unpictured]
         return notes
 
     def pictured(self) -> bool:
@@ -216,7 +217,7 @@ class Page:
     def references(self) -> str:
         """Which batch size the learning-rate rules start from."""
         sizes = sorted({int(size) for size in self.results.references["reference"]})
-        return words.listing([str(size) for size in sizes]) if sizes else "–"
+        return self.say.listing([str(size) for size in sizes]) if sizes else "–"
 
     def batch_table(self, scene: Scene) -> Table:
         """Batch sizes in rows."""
@@ -241,6 +242,7 @@ class Page:
             pd.concat([unfinished_cells(study.cells) for study in studies]),
             [item for sources in self._all_sources() for item in sources.unreadable],
             pd.concat([study.repeated for study in studies]),
+            self.say,
         )
 
     def tracebacks(self) -> list[tuple[str, str]]:
@@ -250,22 +252,22 @@ class Page:
     @cached_property
     def audit(self) -> Table | None:
         """The self-audit."""
-        return audit_table(audit_frame(self._records()))
+        return audit_table(audit_frame(self._records()), self.say)
 
     @cached_property
     def environment(self) -> Table | None:
         """Versions and hardware."""
         records = self._records()
-        return environment_table(environment_frame(records), len(records))
+        return environment_table(environment_frame(records), len(records), self.say)
 
     def mirror(self) -> Mirror:
         """What the tracking mirror holds."""
-        return mirror_view(self.sources)
+        return mirror_view(self.sources, self.say)
 
     def recipes(self) -> list[Recipe]:
         """Commands for every part."""
         others = [(sweep.sources.sweep, sweep.sources.command) for sweep in self.others]
-        return recipes(self.sweep, self.sources.command, others)
+        return recipes(self.sweep, self.sources.command, self.say, others)
 
     def judged_on(self) -> str:
         """Which sweeps claims were judged on; empty where it is this one alone."""
@@ -316,12 +318,15 @@ def render_html(page: Page) -> str:
     style = read("style.css")
     style = style.replace("/*light*/", theme_variables(dark=False)).replace("/*dark*/", theme_variables(dark=True))
     pictured = page.pictured()
-    scripts = [read(name) for name, needed in (("film.js", pictured), ("claims.js", page.claims.filters())) if needed]
+    switched = any(isinstance(plot, Switched) for plot in page.plots())
+    wanted = (("film.js", pictured), ("switch.js", switched), ("claims.js", page.claims.filters()))
+    scripts = [read(name) for name, needed in wanted if needed]
+    styles = [read(name) for name, needed in (("pictures.css", pictured), ("switch.css", switched)) if needed]
     return environment.get_template("index.html.j2").render(
         page=page,
         say=page.say,
-        style=Markup(style + HALO + read("claims.css") + (read("pictures.css") if pictured else "")),
+        style=Markup(style + HALO + read("claims.css") + "".join(styles)),
         script=Markup("".join(scripts)),
         drawing=lambda panel: Markup(panel.drawing.inline),
-        data_table=data_table,
+        data_table=partial(data_table, say=page.say),
     )

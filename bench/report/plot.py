@@ -13,6 +13,7 @@ from bench.analysis.pictures import Pictures, no_pictures
 from bench.analysis.results import Results
 from bench.analysis.study import SETTING, select
 from bench.analysis.words import batch_name
+from bench.report.messages import Messages, messages
 from bench.report.style import Drawing, svg
 
 #: So many optimizers share a panel: as many as there are colours, markers and dashes.
@@ -47,6 +48,7 @@ class Plot:
         panels: Drawings.
         table: The data behind it.
         columns: How many panels stand side by side on a wide page.
+        most_rows: How many rows of its data the page prints.
     """
 
     name: str
@@ -55,6 +57,7 @@ class Plot:
     panels: tuple[Panel, ...]
     table: pd.DataFrame
     columns: int = 2
+    most_rows: int = 60
 
 
 @dataclass(frozen=True)
@@ -66,12 +69,14 @@ class Scene:
         setting: Task, model, device and precision.
         prefix: Put before the names of figures; tells settings apart.
         pictures: What pictures are drawn from.
+        say: The report's language; what is written in drawings is English.
     """
 
     results: Results
     setting: dict[str, str]
     prefix: str
     pictures: Pictures = field(default_factory=no_pictures)
+    say: Messages = field(default_factory=lambda: messages("en"))
 
     def rows(self, frame: pd.DataFrame, **keys: object) -> pd.DataFrame:
         """Return the rows of this setting (and of what else is asked for)."""

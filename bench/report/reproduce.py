@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from bench.report.messages import Messages
 from bench.results.record import Record
 from bench.schema import Config
 
@@ -24,26 +25,24 @@ class Recipe:
     command: str
 
 
-def recipes(sweep: str, command: str, others: Sequence[tuple[str, str]] = ()) -> list[Recipe]:
+def recipes(sweep: str, command: str, say: Messages, others: Sequence[tuple[str, str]] = ()) -> list[Recipe]:
     """List the commands that reproduce the parts of a report.
 
     Args:
         sweep: Name of the sweep.
         command: The command line that launched it.
+        say: The report's language.
         others: The same of the sweeps that claims were judged on besides.
     """
     name = shlex.quote(sweep)
     also = f" --also {shlex.quote(','.join(name for name, _ in others))}" if others else ""
     return [
-        Recipe("The records: train every cell (cells already there are not trained again)", command),
-        *[
-            Recipe(f"The records of {other}, which claims were judged on besides", launched)
-            for other, launched in others
-        ],
-        Recipe("This page, its figures and tables, from the records", f"bench report {name}{also}"),
-        Recipe("The cells, trials and curves as flat tables", f"bench export {name}"),
-        Recipe("Train stored cells again and compare digests", f"bench verify {name}"),
-        Recipe("The self-audit of the measurement", "bench audit"),
+        Recipe(say("recipe.records"), command),
+        *[Recipe(say("recipe.others", sweep=other), launched) for other, launched in others],
+        Recipe(say("recipe.page"), f"bench report {name}{also}"),
+        Recipe(say("recipe.export"), f"bench export {name}"),
+        Recipe(say("recipe.verify"), f"bench verify {name}"),
+        Recipe(say("recipe.audit"), "bench audit"),
     ]
 
 

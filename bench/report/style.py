@@ -108,7 +108,7 @@ class Drawing:
     file: str
 
 
-def svg(figure: Canvas, name: str, title: str, alt: str) -> Drawing:
+def svg(figure: Canvas, name: str, title: str, alt: str, over: str = "", file_over: str = "") -> Drawing:
     """Write a figure as SVG, the same bytes for the same figure.
 
     Args:
@@ -116,6 +116,8 @@ def svg(figure: Canvas, name: str, title: str, alt: str) -> Drawing:
         name: Name of the panel, unique in the report; prefixes every id.
         title: Title, read out with the file.
         alt: What the figure shows, in words.
+        over: What is laid over it in the page, as SVG in points from the upper left corner.
+        file_over: The same in the file of its own.
     """
     buffer = io.StringIO()
     with mpl.rc_context({"svg.hashsalt": name}):
@@ -137,7 +139,8 @@ def svg(figure: Canvas, name: str, title: str, alt: str) -> Drawing:
     head, body = text.split(">", 1)
     box = re.search(r'viewBox="([^"]+)"', head)
     assert box is not None
-    return drawing(box[1], body, title, alt)
+    body = body.removesuffix("\n").removesuffix("</svg>")
+    return drawing(box[1], f"{body}{over}</svg>\n", title, alt, f"{body}{file_over}</svg>\n")
 
 
 def drawing(box: str, body: str, title: str, alt: str, file_body: str | None = None) -> Drawing:

@@ -11,6 +11,7 @@ from bench.analysis.budgets import BUDGETS
 from bench.analysis.measures import Measure
 from bench.analysis.rules import RULES
 from bench.analysis.study import records
+from bench.report.messages import Messages
 from bench.report.plot import Scene
 
 
@@ -67,49 +68,37 @@ def batch_table(scene: Scene) -> Table:
     for row in records(scene.rows(scene.results.summary)):
         of_optimizer[row["optimizer"]].append(row)
     groups = [Group(name, tuple(_batch_row(scene, row) for row in rows)) for name, rows in of_optimizer.items()]
-    columns = (
-        "batch size",
-        scene.measure.of("test"),
-        "gap",
-        "steps to target",
-        "examples to target",
-        "seconds to target",
-        "examples/s",
-        "held by a step",
-        "best learning rate",
-    )
-    return Table(
-        f"Re-tuned learning rate, {scene.measure.name} and gap at equal epochs. ± is half the 95 % interval over "
-        "seeds, ★ the best of an optimizer",
-        columns,
-        tuple(groups),
-        "summary.csv",
-    )
+    say = scene.say
+    heads = [say(f"column.{name}") for name in ("batch", "gap", "steps", "examples", "seconds", "rate", "held", "lr")]
+    columns = (heads[0], say.result(scene.measure, "test"), *heads[1:])
+    caption = say("table.batches", measure=say(f"measure.{scene.measure.name}"))
+    return Table(caption, columns, tuple(groups), "summary.csv")
 
 
 def dense_table(scene: Scene) -> Table:
     """The same without headings between optimizers, for many of them."""
     table = batch_table(scene)
     rows = tuple((Cell(group.name), *row) for group in table.groups for row in group.rows)
-    return Table(table.caption, ("optimizer", *table.columns), (Group("", rows),), table.csv, "dense")
+    return Table(table.caption, (scene.say("column.optimizer"), *table.columns), (Group("", rows),), table.csv, "dense")
 
 
 def _batch_row(scene: Scene, row: dict[Any, Any]) -> tuple[Cell, ...]:
-    head = Cell(scene.batch(row["batch_size"]))
+    head, say = Cell(scene.batch(row["batch_size"])), scene.say
     if row["status"] != "complete":
-        return (head, Cell(str(row["status"]), "see what failed", "bad"), *[Cell("–")] * 7)
+        return (head, Cell(say.word("status", str(row["status"])), say("entry.see"), "bad"), *[Cell("–")] * 7)
     measure = scene.measure
     column = measure.column("test")
     half = (row[f"{column}_hi"] - row[f"{column}_lo"]) / 2
     spread = f"± {measure.half_interval(half)}" if half == half else ""
-    lost = f"{round(row['n_diverged'])} of {round(row['n'])} diverged" if row["n_diverged"] > 0 else ""
+    lost = say("entry.lost", lost=round(row["n_diverged"]), all=round(row["n"])) if row["n_diverged"] > 0 else ""
     if row["lr"] != row["lr"]:
-        lost = "diverged at every rate"
+        lost = say("entry.all_lost")
     never = row["seconds_to_target"] != row["seconds_to_target"]
-    count = f"{round(row['reached'])} of {round(row['seeds'])} seeds" if row["seeds"] == row["seeds"] else ""
+    known = row["seeds"] == row["seeds"]
+    count = say("entry.reached", reached=round(row["reached"]), seeds=round(row["seeds"])) if known else ""
     target = [
         Cell(
-            "never" if never else form(row[f"{measure}_to_target"]),
+            say("entry.never") if never else form(row[f"{measure}_to_target"]),
             count if never or row["reached"] < row["seeds"] else "",
             "dim" if never else "best" if row[f"fewest_{measure}"] else "",
         )
@@ -126,7 +115,7 @@ def _batch_row(scene: Scene, row: dict[Any, Any]) -> tuple[Cell, ...]:
         *target,
         Cell(words.number(row["examples_per_second"]), "", "best" if row["highest_throughput"] else ""),
         Cell(words.mebibytes(row["step_mib"])),
-        Cell(words.learning_rate(row["lr"]), "edge of grid" if row["edge"] is True or row["edge"] == 1 else ""),
+        Cell(words.learning_rate(row["lr"]), say("entry.edge") if row["edge"] is True or row["edge"] == 1 else ""),
     )
 
 
@@ -134,7 +123,7 @@ def verdict_tables(scene: Scene) -> list[Table]:
     """One budget × rule matrix per optimizer: the largest batch's test result against the smallest's."""
     compared = scene.rows(scene.results.comparisons)
     tables = []
-    measure = scene.measure
+    measure, say = scene.measure, scene.say
     for name in scene.optimizers:
         mine = compared[compared["optimizer"] == name]
         if mine.empty:
@@ -143,46 +132,43 @@ def verdict_tables(scene: Scene) -> list[Table]:
         at = {str(row["budget"]): float(row["budget_value"]) for row in records(mine)}
         rows = []
         for rule in RULES:
-            cells = [Cell(rule)]
+            cells = [Cell(say.word("rule", rule))]
             for budget in shown:
                 found = records(mine[(mine["rule"] == rule) & (mine["budget"] == budget)])
-                cells.append(_verdict_cell(found[0], measure) if found else Cell("–"))
+                cells.append(_verdict_cell(found[0], measure, say) if found else Cell("–"))
             rows.append(tuple(cells))
         small, large = (int(mine[f"batch_{end}"].iloc[0]) for end in ("small", "large"))
         heads = tuple(
-            f"{b} ({words.seconds(at[b]) if b == 'seconds' else words.number(at[b])})"
+            f"{say.word('budget', b)} ({words.seconds(at[b]) if b == 'seconds' else words.number(at[b])})"
             if at.get(b, float("nan")) == at.get(b)
-            else b
+            else say.word("budget", b)
             for b in shown
         )
-        joined = "divided by" if "log ratio" in set(mine["unit"]) else "minus"
-        caption = f"{name}: {measure.of('test')} at batch {scene.batch(large)} {joined} batch {scene.batch(small)}"
-        tables.append(Table(caption, ("rule", *heads), (Group("", tuple(rows)),), "largest-against-smallest.csv"))
+        ends = {"large": scene.batch(large), "small": scene.batch(small)}
+        kind = "table.matrix_ratio" if "log ratio" in set(mine["unit"]) else "table.matrix"
+        caption = say(kind, optimizer=name, result=say.result(measure, "test"), **ends)
+        columns = (say("column.rule"), *heads)
+        tables.append(Table(caption, columns, (Group("", tuple(rows)),), "largest-against-smallest.csv"))
     return tables
 
 
-def _verdict_cell(row: dict[Any, Any], measure: Measure) -> Cell:
+def _verdict_cell(row: dict[Any, Any], measure: Measure, say: Messages) -> Cell:
     verdict = str(row["verdict"])
     if verdict == "outside the grid":
-        return Cell("outside the grid", "", "dim")
-    word = {
-        "supported": "worse",
-        "refuted": "better",
-        "equivalent": "equivalent",
-        "inconclusive": "inconclusive",
-    }[verdict]
+        return Cell(say("entry.outside"), "", "dim")
+    word = say(f"compared.{verdict}")
     lost = row["diverged_small"] + row["diverged_large"] if measure.name == "loss" else 0
     if lost:
-        word += f", {words.plural(lost, 'trial')} diverged"
+        word += say("entry.trials_diverged", trials=say.count("trial", lost))
     elif verdict == "inconclusive":
         if row["seeds_needed"] != row["seeds_needed"]:
-            word += ", one seed"
+            word += say("entry.one_seed")
         elif row["resolvable"]:
-            word += f", about {words.count(row['seeds_needed'])} seeds needed"
+            word += say("entry.needed", n=words.count(row["seeds_needed"]))
         else:
-            word += ", too few test examples"
+            word += say("entry.few_examples")
     if not row["n"]:
-        return Cell("no finite difference", word, verdict)
+        return Cell(say("entry.no_difference"), word, verdict)
     scale, ends = str(row["unit"]), [row["difference"], row["lo_wide"], row["hi_wide"]]
     if scale == "log ratio":
         scale, ends = "ratio", [math.exp(end) for end in ends]
@@ -195,43 +181,32 @@ def scaling_table(scene: Scene) -> Table | None:
     rows = rows[rows["slope"].notna()]
     if rows.empty:
         return None
-    lines = []
+    lines, say = [], scene.say
     for row in records(rows):
         interval = f"[{words.number(row['lo'], 2)}, {words.number(row['hi'], 2)}]" if row["lo"] == row["lo"] else ""
-        edge = f", {row['n_edge']} at the edge of the grid" if row["n_edge"] else ""
+        edge = say("table.edges", count=row["n_edge"]) if row["n_edge"] else ""
         lines.append(
             (
                 Cell(str(row["optimizer"])),
-                Cell(str(row["quantity"])),
+                Cell(say.word("quantity", str(row["quantity"]))),
                 Cell(words.number(row["slope"], 2), interval),
-                Cell(f"{row['n']} batch sizes{edge}"),
+                Cell(say("table.sizes", count=row["n"]) + edge),
                 Cell(
                     scene.batch(row["b_perfect"]) if row["b_perfect"] == row["b_perfect"] and row["b_perfect"] else "–"
                 ),
                 Cell(scene.batch(row["b_max"]) if row["b_max"] == row["b_max"] and row["b_max"] else "–"),
             )
         )
-    columns = (
-        "optimizer",
-        "quantity",
-        "slope per doubling",
-        "from",
-        "perfect scaling up to",
-        "no gain beyond",
-    )
-    return Table(
-        "Doublings of the quantity per doubling of the batch size",
-        columns,
-        (Group("", tuple(lines)),),
-        "scaling.csv",
-    )
+    names = ("optimizer", "quantity", "slope", "from", "perfect", "beyond")
+    columns = tuple(say(f"column.{name}") for name in names)
+    return Table(say("table.scaling"), columns, (Group("", tuple(lines)),), "scaling.csv")
 
 
-def data_table(frame: pd.DataFrame, most: int = 60) -> Table:
+def data_table(frame: pd.DataFrame, most: int, say: Messages) -> Table:
     """The data behind a figure as it stands in the CSV file, its first rows at most."""
     shown = frame.head(most)
     rows = tuple(tuple(Cell(_plain(value)) for value in row) for row in shown.itertuples(index=False, name=None))
-    caption = "All rows" if len(frame) <= most else f"The first {most} of {len(frame)} rows; all are in the file"
+    caption = say("table.all") if len(frame) <= most else say("table.first", most=most, all=len(frame))
     return Table(caption, tuple(str(name) for name in frame.columns), (Group("", rows),))
 
 

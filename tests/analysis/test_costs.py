@@ -8,13 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.analysis import words
-from bench.analysis.answer import short_answer
 from bench.analysis.descriptions import trend
 from bench.analysis.findings import findings
-from bench.analysis.headline import headlines
 from bench.analysis.speed import step_time_model
 from bench.analysis.targets import regimes, seeds_to_target, to_target
+from bench.report.answer import short_answer
 from bench.report.axes import spread
+from bench.report.headline import headlines
+from bench.report.messages import messages
 from bench.results.csv import csv_safe, write_csv
 from tests.analysis.hand_made import KEYS, target_trials
 
@@ -89,20 +90,22 @@ def test_a_reason_that_is_not_settled_is_not_used() -> None:
     def batch(size: float) -> str:
         return f"batch {size:.0f}"
 
-    fast = row("speed", "supported")
-    answer, reason, unsettled = short_answer([fast, row("epochs", "supported", effect=-0.031)], batch, "90 %")
+    fast, say = row("speed", "supported"), messages("en")
+    answer, reason, unsettled = short_answer(
+        [fast, row("epochs", "supported", effect=-0.031)], batch, "90 %", messages("en")
+    )
     assert answer == "No."
     assert "4 times as many examples per second" in reason
     assert "3.1 points of test accuracy below" in reason
     assert unsettled == ""
-    answer, reason, unsettled = short_answer([fast, row("epochs", "inconclusive")], batch, "90 %")
+    answer, reason, unsettled = short_answer([fast, row("epochs", "inconclusive")], batch, "90 %", say)
     assert answer == "Not settled."
     assert "which generalises better at equal epochs" in unsettled
     lost = [row("time", "refuted") | {"batch_from": size} for size in (256, 16, 64, 16)]
-    assert short_answer([fast, lost[2]], batch, "90 %")[1].endswith("batch 64 reached 90 % first.")
-    assert short_answer([fast, *lost], batch, "90 %")[1].endswith("batch 16, 64 or 256 reached 90 % first.")
-    assert short_answer([fast, row("time", "supported")], batch, "90 %")[0] == "Here, yes:"
-    assert short_answer([], batch, "90 %")[0] == "Not answered:"
+    assert short_answer([fast, lost[2]], batch, "90 %", say)[1].endswith("batch 64 reached 90 % first.")
+    assert short_answer([fast, *lost], batch, "90 %", say)[1].endswith("batch 16, 64 or 256 reached 90 % first.")
+    assert short_answer([fast, row("time", "supported")], batch, "90 %", say)[0] == "Here, yes:"
+    assert short_answer([], batch, "90 %", say)[0] == "Not answered:"
 
 
 @pytest.mark.parametrize(
@@ -205,7 +208,7 @@ def test_a_batch_size_that_alone_reached_the_target_is_compared_with_no_other() 
     assert math.isnan(row["effect"])
     cells = pd.DataFrame([KEYS | {"measure": "accuracy", "target": 0.9, "target_metric": "val_accuracy"}])
     cells = cells.assign(full_batch=False, batch_size=256, test_examples=500.0)
-    (headline,) = headlines(found.reset_index(), cells)
+    (headline,) = headlines(found.reset_index(), cells, messages("en"))
     (told,) = [statement.text for statement in headline.statements if statement.topic == "time"]
     assert told == (
         "Only the largest batch, 256, reached 90 % validation accuracy with more than half of its seeds, "

@@ -23,6 +23,9 @@ from bench.analysis.rules import (
 from bench.analysis.speed import memory, throughput
 from bench.analysis.study import Study
 from bench.analysis.targets import seeds_to_target, to_target
+from bench.report.headline import headlines
+from bench.report.messages import messages
+from bench.report.wording import target_text
 from tests.analysis.hand_made import Law, hand_study
 
 
@@ -171,7 +174,7 @@ def test_headline_of_a_loss_has_no_word_of_accuracy() -> None:
     curves = data.evaluations.melt(["cell", "lr", "seed", "step", "epoch", "examples", "train_seconds"])
     curves[["split", "metric"]] = curves["variable"].str.split("_", expand=True)
     results = analyse(data.cells, data.trials, curves.dropna(subset="value").assign(task="mnist5k/mlp"))
-    (headline,) = results.headlines
+    (headline,) = headlines(results.findings, results.study.cells, messages("en"))
     told = " ".join([headline.text, *(statement.text + statement.claim for statement in headline.statements)])
     assert "ends at 16 times the test loss of the smallest" in told
     assert "accuracy" not in told
@@ -188,10 +191,14 @@ def test_measures_write_their_values() -> None:
     )
     assert loss.interval(0.912, 1.31, "ratio") == "[×0.91, ×1.3]"
     assert loss.interval(math.nan, 1, "ratio") == "[no interval]"
-    assert (coarse.target("val", 0.9), loss.target("val", 0.1)) == (
+    targets = [
+        pd.DataFrame({"target_metric": [f"val_{name}"], "target": [value]})
+        for name, value in (("accuracy", 0.9), ("loss", 0.1))
+    ]
+    assert [target_text(cells, messages("en")) for cells in targets] == [
         "90 % validation accuracy",
         "a validation loss below 0.1",
-    )
+    ]
     assert (coarse.brief(0.934), loss.brief(0.0123), loss.brief(3.4e-9), loss.brief(0)) == ("93", "0.012", "3e−9", "0")
     assert measure_of(pd.DataFrame({"measure": ["loss"], "test_examples": [7.0]})).test_examples == 7
 

@@ -3,10 +3,11 @@ import math
 import pandas as pd
 import pytest
 
-from bench.analysis.headline import Headline
 from bench.analysis.overview import overview
 from bench.analysis.study import CONDITION, Study, study
-from bench.analysis.summary import summarise
+from bench.report.headline import Headline
+from bench.report.messages import messages
+from bench.report.summary import summarise
 from bench.results.tables import CELL_COLUMNS, CURVE_COLUMNS, TRIAL_COLUMNS
 
 Entry = tuple[str, float | None, float, int]
@@ -102,7 +103,9 @@ def test_answers_of_many_tasks_are_counted() -> None:
     rows = found("a", "time", "refuted", "supported") + found("b", "time", "supported", "inconclusive")
     rows += found("c", "time", "supported", "supported") + found("a", "speed", "supported", "outside the grid")
     summary = summarise(
-        [headline("a", "No."), headline("b", "Not settled."), headline("c", "Here, yes:")], pd.DataFrame(rows)
+        [headline("a", "No."), headline("b", "Not settled."), headline("c", "Here, yes:")],
+        pd.DataFrame(rows),
+        messages("en"),
     )
     assert summary.answer == "No, not in 1 of 3 tasks."
     assert summary.reason == "In 1 task a smaller batch reached the target first, each with at least one optimizer."
@@ -132,7 +135,7 @@ def test_answers_of_many_tasks_are_counted() -> None:
 )
 def test_answer_over_all(answers: list[str], expected: str) -> None:
     headlines = [headline(str(number), answer) for number, answer in enumerate(answers)]
-    summary = summarise(headlines, pd.DataFrame(found("0", "time", "inconclusive")))
+    summary = summarise(headlines, pd.DataFrame(found("0", "time", "inconclusive")), messages("en"))
     assert summary.answer == expected
     if answers == ["Here, yes:"] * 2:
         assert summary.text == "Here, yes: in all 2 tasks nothing measured but memory speaks against the largest batch."

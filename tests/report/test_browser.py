@@ -87,12 +87,13 @@ def test_figures_are_drawn_labelled_and_legible(opened: Any) -> None:
     figures = opened.evaluate(
         """[...document.querySelectorAll('figure svg[role=img]')].map(s => ({
              alt: s.getAttribute('aria-label'), width: s.getBoundingClientRect().width,
-             outside: [...s.querySelectorAll('text')].filter(t => {
+             outside: [...s.querySelectorAll('text')].filter(t => t.getBoundingClientRect().width).filter(t => {
                const a = t.getBoundingClientRect(), b = s.getBoundingClientRect();
                return a.left < b.left - 2 || a.right > b.right + 2
                  || a.top < b.top - 2 || a.bottom > b.bottom + 2;
              }).map(t => t.textContent),
-             least: Math.min(...[...s.querySelectorAll('text')].map(t => t.getBoundingClientRect().height)),
+             least: Math.min(...[...s.querySelectorAll('text')].filter(t => t.getBoundingClientRect().width)
+               .map(t => t.getBoundingClientRect().height)),
            }))"""
     )
     assert len(figures) >= 16
@@ -215,7 +216,42 @@ def test_overview_fits_and_can_be_read(browser: Any, zoo: Path, width: int, sche
     context.close()
 
 
-ENTRIES = """() => [...document.querySelectorAll('#claims td[data-task]')].filter(t => t.checkVisibility())
+SHOWN = """() => [...document.querySelectorAll('#trade-off .view')].filter(v => getComputedStyle(v).display !== 'none')
+    .map(v => v.dataset.view)"""
+
+
+def test_the_trade_off_changes_by_keyboard_and_prints_its_first_view(opened: Any) -> None:
+    figure = opened.locator("#trade-off figure")
+    picture = figure.locator("svg[role=img]")
+    assert opened.evaluate(SHOWN) == ["epochs re-tuned"]
+    before = picture.get_attribute("aria-label")
+    figure.get_by_role("group", name="Budget").get_by_label("epochs").focus()
+    opened.keyboard.press("ArrowRight")
+    assert opened.evaluate(SHOWN) == ["steps re-tuned"]
+    figure.get_by_role("group", name="Rule").get_by_label("re-tuned").focus()
+    opened.keyboard.press("ArrowLeft")
+    assert opened.evaluate(SHOWN) == ["steps sqrt"]
+    after = picture.get_attribute("aria-label")
+    assert "at equal epochs, learning rate re-tuned" in before
+    assert "at equal steps, learning rate sqrt" in after
+    assert re.match(r"\d+ of \d+ batch sizes drawn\.", figure.locator("output").inner_text())
+    opened.emulate_media(media="print")
+    assert opened.evaluate(SHOWN) == ["epochs re-tuned"]
+    assert not figure.get_by_role("radio").first.is_visible()
+    assert opened.complaints == []
+
+
+def test_the_trade_off_needs_no_script(browser: Any, report: Path) -> None:
+    context = browser.new_context(java_script_enabled=False, offline=True)
+    page = context.new_page()
+    page.goto((report / "index.html").as_uri())
+    assert not page.locator("#trade-off .switch").is_visible()
+    visible = page.locator("#trade-off .view:visible")
+    assert [view.get_attribute("data-view") for view in visible.all()] == ["epochs re-tuned"]
+    context.close()
+
+
+ENTRIES = """() => [...document.querySelectorAll('#claims td[data-task]')].filter(t => t.getBoundingClientRect().width)
     .map(t => ({...t.dataset}))"""
 
 

@@ -1,5 +1,6 @@
 """Claims in the report: the wall, matrices with their rows in the file, what is missing, and the language."""
 
+import html as html_module
 import re
 import string
 from collections.abc import Iterator
@@ -11,15 +12,16 @@ import pytest
 
 from bench.claims.claim import LANGUAGES, Claim, claim, claim_names, frozen_hash
 from bench.claims.evidence import COLUMNS
+from bench.claims.published import published
 from bench.cli import main
 from bench.errors import UsageError
 from bench.report import build, figures_claims
 from bench.report.build import write_report
-from bench.report.claims import write, write_interval
 from bench.report.messages import messages
+from bench.report.units import write, write_interval
 from bench.results.store import Store
 from tests.report.pictured import pictures_alone
-from tests.report.synthetic import Plan, write_sweep
+from tests.report.synthetic import Plan, write_sweep, write_zoo
 from tests.report.test_build import tree
 
 
@@ -106,6 +108,23 @@ def test_every_entry_of_a_matrix_is_a_row_of_the_file(html: str, report: Path) -
         assert re.match(r"n = \d+", text.rpartition("|")[2])
 
 
+def test_published_numbers_stand_beside_ours(html: str, report: Path) -> None:
+    listed = pd.read_csv(report / "tables" / "published.csv")
+    own = pd.read_csv(report / "tables" / "claims.csv")
+    assert len(listed) == sum(len(item.values) for item in published())
+    markdown = (report / "report.md").read_text(encoding="utf-8")
+    section = html[html.index('id="claim-c5"') : html.index('id="claim-c6"')]
+    row = listed[(listed["claim"] == "C5") & listed["who"].str.startswith("Keskar")].iloc[0]
+    (ours,) = own.loc[(own["claim"] == "C5") & (own["optimizer"] == "adam") & own["primary"], "estimate"]
+    assert row["estimate_here"] == ours
+    for text in ("256: 98.03 ± 0.07 %; 6000: 97.81 ± 0.07 %", "+0.22 pp", "arXiv 1609.04836, table 2"):
+        assert text in section
+        assert text in markdown
+    assert f"{write(ours, 'fraction')} " in section
+    assert "not comparable" in section
+    assert listed.loc[listed["claim"] == "C18", "estimate_here"].isna().all()
+
+
 def without_data(claims: list[Claim], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(build, "JUDGES", {item.name: lambda data, item: [] for item in claims})
 
@@ -171,6 +190,27 @@ def test_the_language_switches_and_two_renders_are_the_same(small: Store, tmp_pa
     for english in (messages("en")(key) for key in ("wall.title", "advice.title", "heading.reproduce")):
         assert english not in page
     assert say("wall.title") in (tmp_path / "first" / "report.md").read_text(encoding="utf-8")
+
+
+#: Four words in a row are a sentence; names of tasks and optimizers, units and commands are fewer.
+ENGLISH = re.compile(r"(?:\b[A-Za-z]{2,}[,;:]? ){3}[A-Za-z]{2,}")
+
+
+@pytest.mark.usefixtures("alone")
+@pytest.mark.parametrize("many", [False, True])
+def test_the_first_screen_of_a_chinese_page_has_no_english_sentence(many: bool, small: Store, tmp_path: Path) -> None:
+    store = write_zoo(tmp_path / "zoo", 5, 3) if many else small
+    write_report(store, tmp_path, [claim("C5"), claim("C21")], messages("zh"))
+    page = (tmp_path / "index.html").read_text(encoding="utf-8")
+    shown = page[page.index('<section id="answer"') :]
+    texts = html_module.unescape(re.sub(r"<[^>]+>", "\n", shown[: shown.index("</section>")])).splitlines()
+    assert len([text for text in texts if re.search("[\u4e00-\u9fff]", text)]) > 30
+    assert [text for text in texts if ENGLISH.search(text)] == []
+    # The same screen in English is nothing but English sentences.
+    english = "\n".join(messages("en").texts.values())
+    assert len(ENGLISH.findall(english)) > 100
+    lead = (tmp_path / "report.md").read_text(encoding="utf-8").split("\n\n")[1:3]
+    assert not any(ENGLISH.search(text) for text in lead)
 
 
 def test_catalogues_have_the_same_texts_with_the_same_values() -> None:
