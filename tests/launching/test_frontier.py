@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from bench.cli import main
-from bench.measure.frontier import PRECISION
+from bench.measure.frontier import PRECISION, Attempt
 
 WORDS = ("frontier", "task=mnist5k/mlp", "optimizer=adam")
 
@@ -34,7 +34,23 @@ def test_predicted_and_found(tmp_path: Path, capfd: pytest.CaptureFixture[str]) 
     assert found["activations"]["slope"] > 4 * 784
 
 
-def test_the_largest_to_try_is_the_end_of_it(capfd: pytest.CaptureFixture[str]) -> None:
+class Proportional:
+    """Stands in for the process that tries batches: each example takes a KiB."""
+
+    def __init__(self, *given: object) -> None:
+        pass
+
+    def __call__(self, size: int) -> Attempt:
+        return Attempt(size, 1024 * size)
+
+    def close(self) -> None:
+        pass
+
+
+def test_the_largest_to_try_is_the_end_of_it(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("bench.launching.frontier._Trier", Proportional)
     assert ended(*WORDS, "--limit-mib", "256", "--most", "64") == 0
     assert "largest batch: 64 predicted, 64 found (+0.0%)" in capfd.readouterr().out
 

@@ -8,6 +8,7 @@ import torch
 
 from bench.launching.cell import run_cell
 from bench.launching.peak import peak_in_fresh_process
+from bench.launching.pool import cause_of_death
 from bench.measure.memory import StepPeak
 from bench.results.record import CellStatus
 from tests.small import small_cell
@@ -19,7 +20,7 @@ MEASURED = ("measure.memory_process=fresh", "measure.speed=false")
 #: An optimizer of one's own that does something else in steps of the fresh process, but not where its class is tried
 #: on a few numbers.
 OWN = """
-import os, signal, sys, torch
+import sys, torch
 class Own(torch.optim.SGD):
     def step(self, closure=None):
         numbers = sum(p.numel() for group in self.param_groups for p in group["params"])
@@ -35,12 +36,6 @@ def own(tmp_path: Path, body: str) -> tuple[str, str]:
     return f"optimizer.target={path}:Own", "optimizer.arguments={}"
 
 
-@pytest.fixture(scope="module")
-def whole() -> StepPeak:
-    """The full batch, from a process that has hardly anything."""
-    return peak_in_fresh_process(small_cell(*MLP))
-
-
 def took(peak: StepPeak) -> float:
     assert peak.reason is None
     assert peak.peak_mib is not None
@@ -49,34 +44,22 @@ def took(peak: StepPeak) -> float:
 
 
 @LINUX
-def test_it_does_not_depend_on_what_this_process_has(whole: StepPeak) -> None:
+def test_a_step_takes_what_is_kept_for_backward_whatever_this_process_has() -> None:
+    whole = peak_in_fresh_process(small_cell(*MLP))
     held = torch.ones(2**27)
-    again = peak_in_fresh_process(small_cell(*MLP))
+    single = peak_in_fresh_process(small_cell(*MLP, "batch_size=1"))
     # 512 MiB here are no MiB there; pages come and go by a few.
     assert held.sum().item() == 2**27
-    assert took(again) == pytest.approx(took(whole), abs=16)
-    assert again.peak_mib == pytest.approx(whole.peak_mib, abs=32)
-
-
-@LINUX
-def test_a_step_takes_at_least_what_is_kept_for_backward(whole: StepPeak) -> None:
-    single = peak_in_fresh_process(small_cell(*MLP, "batch_size=1"))
-    # The 128 hidden units of 4000 examples in float32.
+    assert whole.base_mib is not None
+    assert single.base_mib == pytest.approx(whole.base_mib, abs=32)
+    # The 128 hidden units of 4000 examples in float32, at least.
     assert 4000 * 128 * 4 / 2**20 < took(whole) - took(single) < 200
 
 
-@pytest.mark.parametrize(
-    ("body", "said"),
-    [
-        ("raise MemoryError('no room')", "out of memory: no room"),
-        ("raise ValueError('not like this')", "its process died with exit code 1: ValueError: not like this"),
-    ],
-)
-def test_a_process_that_ends_is_a_reason(body: str, said: str, tmp_path: Path) -> None:
-    found = peak_in_fresh_process(small_cell(*own(tmp_path, body)))
+def test_a_process_without_memory_is_a_reason(tmp_path: Path) -> None:
+    found = peak_in_fresh_process(small_cell(*own(tmp_path, "raise MemoryError('no room')")))
     assert (found.peak_mib, found.base_mib) == (None, None)
-    assert found.reason is not None
-    assert found.reason.startswith(said)
+    assert found.reason == "out of memory: no room"
 
 
 def test_a_process_that_takes_too_long_is_given_up() -> None:
@@ -97,13 +80,23 @@ def test_a_cell_records_it_whatever_the_optimizer_prints(tmp_path: Path) -> None
 
 
 def test_a_cell_records_why_there_is_none_and_goes_on(tmp_path: Path) -> None:
-    record = run_cell(small_cell(*own(tmp_path, "os.kill(os.getpid(), signal.SIGKILL)"), *MEASURED)).record
+    record = run_cell(small_cell(*own(tmp_path, "raise ValueError('not like this')"), *MEASURED)).record
     assert record.status == CellStatus.COMPLETE, record.reason
     assert record.memory is not None
     assert record.memory.peak_process_mib is None
-    assert record.memory.process_reason == (
-        "its process was killed by SIGKILL, perhaps by the system for lack of memory"
-    )
+    assert record.memory.process_reason == "its process died with exit code 1: ValueError: not like this"
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        (-9, "its process was killed by SIGKILL, perhaps by the system for lack of memory"),
+        (-15, "its process was killed by SIGTERM"),
+        (3, "its process died with exit code 3"),
+    ],
+)
+def test_causes_of_death(code: int, said: str) -> None:
+    assert cause_of_death(code, "its process") == said
 
 
 def test_the_default_starts_no_process_and_keeps_the_id(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -13,22 +14,24 @@ import pytest
 from bench.errors import UsageError
 from bench.launching.sweep import run_sweep, worker_count
 from bench.results.store import Store
-from tests.small import SMALL, digests, records, small_cell
+from bench.training import trials
+from tests.small import SMALL, digests, records, run, small_cell
 
-GRID = ["optimizer=sgd,adam", "batch_size=16,64,256"]
+#: In one worker: the undisturbed sweep is trained once.
+pytestmark = pytest.mark.xdist_group("sweeps")
+
+GRID = ["optimizer=sgd,adam", "batch_size=16,64"]
 #: Long enough to be interrupted: a cell takes a second or so.
-SLOW = ["task=mnist5k/mlp", "seeds=3", "budget.steps=200"]
-
-
-def command(*overrides: str, workers: int = 2) -> list[str]:
-    return [sys.executable, "-m", "bench.cli", "run", "-m", *SMALL, f"hydra.launcher.workers={workers}", *overrides]
+SLOW = ["task=mnist5k/mlp", "seeds=2", "budget.steps=200"]
 
 
 def start(folder: Path, *overrides: str, workers: int = 2) -> subprocess.Popen[str]:
+    """Start a sweep as a person would, in a process of its own."""
+    words = ["run", "-m", *SMALL, f"hydra.launcher.workers={workers}", *overrides]
     folder.mkdir(exist_ok=True)
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
     return subprocess.Popen(
-        command(*overrides, workers=workers),
+        [sys.executable, "-m", "bench.cli", *words],
         cwd=folder,
         env=environment,
         stdout=subprocess.DEVNULL,
@@ -37,19 +40,12 @@ def start(folder: Path, *overrides: str, workers: int = 2) -> subprocess.Popen[s
     )
 
 
-def finish(folder: Path, *overrides: str, workers: int = 2) -> tuple[int, str]:
-    process = start(folder, *overrides, workers=workers)
-    _, said = process.communicate(timeout=300)
-    return process.returncode, said
-
-
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
-    """Digests of the slow grid, trained one cell after the other in one process."""
+    """Digests of the slow grid, trained one cell after the other in this process."""
     folder = tmp_path_factory.mktemp("undisturbed")
-    code, said = finish(folder, *SLOW, *GRID, workers=1)
-    assert code == 0, said
-    return digests(folder / "results/default")
+    assert run(*SLOW, *GRID, f"results_root={folder}") == 0
+    return digests(folder / "default")
 
 
 def wait_for_records(folder: Path, count: int, process: subprocess.Popen[str]) -> None:
@@ -83,67 +79,89 @@ def process_wait(process: subprocess.Popen[str]) -> None:
         return
 
 
-def test_workers_and_a_single_process_agree_bit_for_bit(tmp_path: Path, undisturbed: dict[str, object]) -> None:
-    code, said = finish(tmp_path, *SLOW, *GRID)
-    assert code == 0, said
-    assert "(36 trials, 2 workers)" in said
-    assert digests(tmp_path / "results/default") == undisturbed
+def statuses(folder: Path) -> list[str]:
+    return [str(record["status"]) for record in records(folder / "results/default").values()]
 
 
-def test_sigkill_at_any_moment_loses_nothing_but_the_cell_that_died(
-    tmp_path: Path, undisturbed: dict[str, object]
+@pytest.mark.slow
+def test_sigkill_loses_the_cells_that_died_and_the_bits_are_those_of_one_process(
+    tmp_path: Path,
+    undisturbed: dict[str, object],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    kept: dict[str, int] = {}
-    for count in (1, 3):
-        process = start(tmp_path, *SLOW, *GRID)
-        wait_for_records(tmp_path, count, process)
-        process.kill()
-        process.communicate()
-        sweep = tmp_path / "results/default"
-        for cell, record in records(sweep).items() if sweep.is_dir() else ():
-            assert record["status"] == "complete"
-            written = (sweep / cell / "record.json").stat().st_mtime_ns
-            assert kept.setdefault(cell, written) == written, "a finished cell was trained again"
-    code, said = finish(tmp_path, *SLOW, *GRID)
-    assert code == 0, said
-    assert digests(tmp_path / "results/default") == undisturbed
-    assert [p.name for p in (tmp_path / "results/default").iterdir() if p.name.startswith(".")] == []
-
-
-def test_workers_end_with_a_killed_parent(tmp_path: Path) -> None:
-    process = start(tmp_path, *SLOW, *GRID, "budget.steps=100000")
+    process = start(tmp_path, *SLOW, *GRID)
     workers = wait_for_workers(process)
-    assert len(workers) == 2
+    wait_for_records(tmp_path, 2, process)
     process.kill()
-    process.communicate()
+    killed_with = len(statuses(tmp_path))
+    _, said = process.communicate()
+    assert "(16 trials, 2 workers)" in said
+    # Both were training; they end with their parent. Had they trained on for nobody, both cells would be there.
+    assert len(workers) == 2
     _, alive = psutil.wait_procs(workers, timeout=30)
     assert alive == []
+    sweep = tmp_path / "results/default"
+    assert statuses(tmp_path) == ["complete"] * len(statuses(tmp_path))
+    kept = {cell: (sweep / cell / "record.json").stat().st_mtime_ns for cell in records(sweep)}
+    assert 2 <= killed_with <= len(kept) < 4
+    monkeypatch.chdir(tmp_path)
+    assert run(*SLOW, *GRID) == 0
+    assert f"{len(kept)} done already" in capsys.readouterr().err
+    assert {cell: (sweep / cell / "record.json").stat().st_mtime_ns for cell in kept} == kept, "trained again"
+    assert digests(sweep) == undisturbed
+    assert [p.name for p in sweep.iterdir() if p.name.startswith(".")] == []
 
 
-def test_a_killed_worker_costs_its_own_cell_only(tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_a_killed_worker_costs_its_own_cell_only_and_sigterm_ends_the_others(tmp_path: Path) -> None:
     process = start(tmp_path, *SLOW, *GRID, "budget.steps=600")
     workers = wait_for_workers(process)
     workers[0].kill()
+    # Its own, and one that another worker has completed.
+    wait_for_records(tmp_path, 2, process)
+    process.send_signal(signal.SIGTERM)
     _, said = process.communicate(timeout=300)
-    assert process.returncode == 1, said
-    statuses = sorted((str(r["status"]), str(r["reason"])) for r in records(tmp_path / "results/default").values())
-    assert [status for status, _ in statuses] == ["complete"] * 5 + ["failed"]
-    assert "its worker process was killed by SIGKILL" in statuses[-1][1]
+    assert process.returncode == 130, said
+    found = [(str(r["status"]), str(r["reason"])) for r in records(tmp_path / "results/default").values()]
+    (reason,) = [reason for status, reason in found if status == "failed"]
+    assert "its worker process was killed by SIGKILL" in reason
+    assert_interrupted(tmp_path, said)
     assert "1 failed" in said
 
 
-@pytest.mark.parametrize(("number", "workers"), [(signal.SIGINT, 1), (signal.SIGTERM, 2)])
-def test_interrupt_ends_cleanly_and_says_how_to_go_on(tmp_path: Path, number: signal.Signals, workers: int) -> None:
-    process = start(tmp_path, *SLOW, *GRID, "budget.steps=600", workers=workers)
+def test_control_c_ends_cleanly_and_says_how_to_go_on(tmp_path: Path) -> None:
+    process = start(tmp_path, *SLOW, *GRID, "budget.steps=600", workers=1)
     wait_for_records(tmp_path, 1, process)
-    process.send_signal(number)
+    process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=120)
     assert process.returncode == 130, said
+    assert_interrupted(tmp_path, said)
+    assert set(statuses(tmp_path)) <= {"complete", "interrupted"}
+
+
+def assert_interrupted(folder: Path, said: str) -> None:
     assert "interrupted: the same command goes on where it stopped" in said
     assert "Traceback" not in said
-    statuses = [str(record["status"]) for record in records(tmp_path / "results/default").values()]
-    assert set(statuses) <= {"complete", "interrupted"}
-    assert 1 <= statuses.count("complete") < 6
+    assert set(statuses(folder)) <= {"complete", "interrupted", "failed"}
+    assert 1 <= statuses(folder).count("complete") < 4
+
+
+def test_a_failed_cell_is_an_exit_code_and_the_others_are_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    train_trial, calls = trials.train_trial, iter(range(100))
+
+    def broken(*arguments: Any) -> Any:
+        if next(calls) == 0:
+            raise ZeroDivisionError("planted")
+        return train_trial(*arguments)
+
+    monkeypatch.setattr(trials, "train_trial", broken)
+    assert run("batch_size=64,full") == 1
+    assert "1 of 2 cells done, 1 failed" in capsys.readouterr().err
+    assert sorted(statuses(tmp_path)) == ["complete", "failed"]
 
 
 @pytest.fixture
@@ -160,10 +178,13 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
-def test_a_full_disk_ends_the_sweep_with_whole_records_only(tmp_path: Path, small_disk: Path) -> None:
-    overrides = ["results_root=small", "optimizer=sgd,adam,adamw,rmsprop,adagrad", "batch_size=16,64"]
-    code, said = finish(tmp_path, *overrides)
-    assert code == 1, said
+def test_a_full_disk_ends_the_sweep_with_whole_records_only(
+    tmp_path: Path, small_disk: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    overrides = ["results_root=small", "optimizer=sgd,adam,adagrad", "batch_size=16,64"]
+    assert run(*overrides, "hydra.launcher.workers=2") == 1
+    said = capsys.readouterr().err
     assert "a record could not be written" in said
     assert "No space left on device" in said
     assert "make room and give the same command to go on" in said
@@ -173,16 +194,20 @@ def test_a_full_disk_ends_the_sweep_with_whole_records_only(tmp_path: Path, smal
     assert [p.name for p in store.path.iterdir() if p.name.startswith(".")] == []
     # With room the same grid is completed.
     subprocess.run(["mount", "-o", "remount,size=8m", str(small_disk)], check=True)
-    code, said = finish(tmp_path, *overrides)
-    assert code == 0, said
-    assert len(store.cells()) == 10
+    assert run(*overrides) == 0
+    assert len(store.cells()) == 6
 
 
-def test_two_sweeps_may_write_one_store_at_once(tmp_path: Path, undisturbed: dict[str, object]) -> None:
-    first, second = start(tmp_path, *SLOW, *GRID, workers=1), start(tmp_path, *SLOW, *GRID, workers=1)
-    for process in (first, second):
-        _, said = process.communicate(timeout=300)
-        assert process.returncode == 0, said
+def test_two_sweeps_may_write_one_store_at_once(
+    tmp_path: Path, undisturbed: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    other = start(tmp_path, *SLOW, *GRID, workers=1)
+    # From when it trains its second cell on; both then train the same ones.
+    wait_for_records(tmp_path, 1, other)
+    assert run(*SLOW, *GRID) == 0
+    _, said = other.communicate(timeout=300)
+    assert other.returncode == 0, said
     assert digests(tmp_path / "results/default") == undisturbed
 
 

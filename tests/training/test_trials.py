@@ -103,9 +103,9 @@ def test_stacked_is_single_bit_for_bit(cell: tuple[Trials, int]) -> None:
     [*((name, "default") for name in ELEMENTWISE), ("adam", "foreach"), ("momentum", "fused")],
 )
 def test_elementwise_optimizers_stack_exactly(name: str, implementation: str) -> None:
-    trials = trials_of(image_task(), name, starts_of([1e-3, 0.01, 0.1, DIVERGES], [0, 1, 2]), implementation, steps=40)
+    trials = trials_of(image_task(), name, starts_of([0.01, 0.1, DIVERGES], [0, 1]), implementation, steps=20)
     expected = alone(trials)
-    for size in (12, 4):
+    for size in (6, 2):
         choice, found = stacked(trials, size)
         assert choice.most == size
         assert found == expected
