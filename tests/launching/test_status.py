@@ -119,8 +119,7 @@ def test_in_words(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     assert call("status", "mine") == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith(
-        "mine: 2 of 8 cells complete, 1 oom, 2 failed, 1 unreadable, 1 running, 1 waiting, 32 s of cell time so far, "
-        "about"
+        "mine: 2 of 8 cells complete, 1 oom, 2 failed, 1 unreadable, 1 running, 1 waiting, 32 s of cell time so far"
     )
     assert lines[0].endswith("left with 1 process")
     running = Watcher(store).look().running[CELLS["running"]]
