@@ -33,8 +33,6 @@ class Measure:
         unit: What a value is and its unit, for tables.
         worse: What a larger batch that ends worse does, for claims.
         gap_label: What the generalisation gap is, for axes; it is positive where training results are better.
-        diverged: What a diverged trial counts as, in a sentence.
-        no_gap: What becomes of its gap, in a sentence.
     """
 
     name: ClassVar[str]
@@ -42,8 +40,6 @@ class Measure:
     unit: ClassVar[str]
     worse: ClassVar[str]
     gap_label: ClassVar[str]
-    diverged: ClassVar[str]
-    no_gap: ClassVar[str]
 
     def __init__(self, test_examples: int | None = None) -> None:
         self.test_examples = test_examples
@@ -97,8 +93,6 @@ class Accuracy(Measure):
     unit = "test accuracy, fraction"
     worse = "generalises worse than the smallest"
     gap_label = "training − test accuracy (pp)"
-    diverged = "Diverged trials count with the accuracy of the untrained model"
-    no_gap = f"{diverged} and have no gap"
 
     @property
     def digits(self) -> int:
@@ -146,11 +140,6 @@ class Loss(Measure):
     unit = "test loss"
     worse = "ends at a higher test loss than the smallest"
     gap_label = "test − training loss"
-    diverged = (
-        "The loss of a diverged trial is infinite: it makes a learning rate lose to every one without, has no place "
-        "in the means drawn here, and is counted beside them"
-    )
-    no_gap = "Diverged trials have no gap"
 
     def value(self, value: float) -> str:
         """Write a loss: 0.0123."""

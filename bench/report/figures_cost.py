@@ -62,23 +62,12 @@ def to_target(scene: Scene) -> Plot | None:
         for measure in TARGET_LABELS
         if rows["optimizer"].isin(group).any()
     ]
-    counts = words.listing([str(count) for count in sorted({int(count) for count in rows["n"]})])
-    caption = (
-        f"Lines join medians over seeds (n = {counts}), each at the learning rate with the smallest "
-        "median; bars span the "
-        "seeds that got there, small dots are seeds. Hollow marks on the upper rim: the median seed "
-        "never reached the "
-        "target within its budget. Rings: that learning rate is at the edge of its grid. The target "
-        "counts as reached "
-        "at the first evaluation strictly past it. The grey guide falls as perfect scaling would: "
-        "twice the batch, half "
-        "the steps."
-    )
+    counts = scene.say.listing([str(count) for count in sorted({int(count) for count in rows["n"]})])
     columns = ["optimizer", "batch_size", "measure", "lr", "edge", "median", "least", "most", "reached", "n"]
     return Plot(
         scene.name("to-target"),
-        "Steps, examples and seconds to target",
-        caption,
+        scene.say("figure.target.title"),
+        scene.say("figure.target.caption", counts=counts),
         tuple(panels),
         tidy(rows, columns),
         3,
@@ -158,17 +147,13 @@ def throughput(scene: Scene) -> Plot | None:
             ),
         )
     ]
-    windows = words.listing([str(n) for n in sorted({int(n) for n in rows["examples_per_second_n"]})])
-    caption = (
-        f"Medians of {windows} timing windows of single-trial training steps, measured apart from "
-        "convergence; bars are "
-        "distribution-free intervals of the median. A step is fetching the batch, forward, backward "
-        "and update."
-    )
+    windows = scene.say.listing([str(n) for n in sorted({int(n) for n in rows["examples_per_second_n"]})])
+    caption = scene.say("figure.throughput.caption", windows=windows)
     columns = ["optimizer", "batch_size", "full_batch"]
     for name in ("examples_per_second", "step_ms", "optimizer_step_ms"):
         columns += [name, f"{name}_lo", f"{name}_hi", f"{name}_n"]
-    return Plot(scene.name("throughput"), "Throughput", caption, tuple(panels), tidy(rows, columns), 3)
+    title = scene.say("figure.throughput.title")
+    return Plot(scene.name("throughput"), title, caption, tuple(panels), tidy(rows, columns), 3)
 
 
 def memory(scene: Scene) -> Plot | None:
@@ -191,16 +176,11 @@ def memory(scene: Scene) -> Plot | None:
         )
         if rows[column].notna().any()
     ]
-    caption = (
-        "Left: parameters, gradients, optimizer state and what autograd keeps for the backward pass, "
-        "counted exactly. "
-        f"Right: {title}, measured while stepping; it includes the interpreter, the libraries and the "
-        "data where it is "
-        "the process's. Lines of optimizers with equal state coincide."
-    )
+    peaks = scene.say.listing([scene.say(f"figure.memory.{kind}") for kind in kinds])
+    caption = scene.say("figure.memory.caption", peaks=peaks)
     columns = ["optimizer", "batch_size", "full_batch", "peak_mib", "peak_kind", "base_rss_mib", "step_mib"]
     columns += ["activation_mib", "state_mib"]
-    return Plot(scene.name("memory"), "Memory", caption, tuple(panels), tidy(rows, columns))
+    return Plot(scene.name("memory"), scene.say("figure.memory.title"), caption, tuple(panels), tidy(rows, columns))
 
 
 def _per_second(value: float) -> str:

@@ -70,19 +70,15 @@ def _by_rule(scene: Scene, name: str, column: str, title: str) -> Plot | None:
     ]
     columns += ["edge", "n", "n_diverged", column, f"{column}_lo", f"{column}_hi"]
     counts = sorted({int(count) for count in shown["n"]})
-    references = words.listing([str(size) for size in sorted({int(size) for size in shown["reference"]})])
-    caption = (
-        f"Lines join means over seeds (n = {words.listing([str(count) for count in counts])}); bars "
-        "are 95 % t intervals "
-        "of the mean over seeds, small dots the seeds. Rings: the learning rate is at the edge of "
-        "its grid, a better one "
-        f"may lie beyond. The rules scale the best learning rate at batch {references} (the smallest "
-        "batch of at least "
-        "16), snapped to the octave grid; a rule is not drawn where it asks for a rate more than "
-        "half an octave outside "
-        f"the grid. {scene.measure.no_gap if column == 'gap' else scene.measure.diverged}."
+    say = scene.say
+    caption = say(
+        "figure.rules.caption",
+        counts=say.listing([str(count) for count in counts]),
+        references=say.listing([str(size) for size in sorted({int(size) for size in shown["reference"]})]),
+        lost=say(f"figure.rules.{'no_gap' if column == 'gap' else 'lost'}.{scene.measure.name}"),
     )
-    return Plot(scene.name(name), title, caption, tuple(panels), tidy(means, columns))
+    heading = say("figure.rules.gap") if column == "gap" else words.capital(say.result(scene.measure, "test"))
+    return Plot(scene.name(name), heading, caption, tuple(panels), tidy(means, columns))
 
 
 def _gap_axis(axes: Axes, measure: Measure, low: float, high: float) -> None:
@@ -213,13 +209,10 @@ def best_rates(scene: Scene) -> Plot | None:
             panels.append(
                 scene.panel(figure, scene.name("best-learning-rate", number or ""), "Best learning rate", alt)
             )
-    caption = (
-        f"The learning rate with the best mean {scene.measure.of('val')} at equal epochs. Rings: at the "
-        "edge of the grid. The grey "
-        "guides rise as the linear and the sqrt rule would."
-    )
+    caption = scene.say("figure.rates.caption", result=scene.say.result(scene.measure, "val"))
+    title = scene.say("figure.rates.title")
     columns = ["optimizer", "batch_size", "budget", "lr", "edge"]
-    return Plot(scene.name("best-learning-rate"), "Best learning rate", caption, tuple(panels), tidy(rows, columns))
+    return Plot(scene.name("best-learning-rate"), title, caption, tuple(panels), tidy(rows, columns))
 
 
 def _guides(axes: Axes, rows: pd.DataFrame) -> None:
@@ -252,17 +245,11 @@ def learning_curves(scene: Scene) -> Plot | None:
         shown = _at_most(sorted({int(size) for size in mine["batch_size"]}), len(RAMP))
         mine = mine[mine["batch_size"].isin(shown)]
         panels += [_curve_panel(scene, mine, optimizer, axis, shown) for axis in CURVE_AXES]
-    caption = (
-        f"Mean over seeds of {scene.measure.of('val')} at each batch size's own best learning rate (chosen "
-        "at the end of the "
-        "run); bands span the lowest to the highest seed. At most six batch sizes per optimizer are "
-        "drawn, evenly "
-        "spread; the table holds all. Evaluation is outside the training clock."
-    )
+    caption = scene.say("figure.curves.caption", result=scene.say.result(scene.measure, "val"))
     columns = ["optimizer", "batch_size", "lr", "step", "epoch", "examples", "train_seconds", "seeds"]
     for metric in ("train_loss", scene.measure.column("val"), scene.measure.column("test")):
         columns += [metric, f"{metric}_least", f"{metric}_most"]
-    return Plot(scene.name("curves"), "Learning curves", caption, tuple(panels), tidy(rows, columns), 3)
+    return Plot(scene.name("curves"), scene.say("figure.curves.title"), caption, tuple(panels), tidy(rows, columns), 3)
 
 
 def _at_most(sizes: list[int], most: int) -> list[int]:
@@ -331,12 +318,8 @@ def divergence(scene: Scene) -> Plot | None:
         for optimizer in scene.optimizers
         if (rows["optimizer"] == optimizer).any()
     ]
-    caption = (
-        f"Colour and number: mean {scene.measure.axis('val')} of the trials that did not diverge, at the "
-        "end of the run. "
-        "Hatched: trials diverged (−2 beside a number: two of them did). Framed in red: the re-tuned "
-        "learning rate. Empty: no trial, because the cell failed or the rate is not in its grid."
-    )
+    percent = " (%)" if scene.measure.name == "accuracy" else ""
+    caption = scene.say("figure.divergence.caption", result=scene.say.result(scene.measure, "val") + percent)
     columns = [
         "optimizer",
         "batch_size",
@@ -347,7 +330,9 @@ def divergence(scene: Scene) -> Plot | None:
         scene.measure.column("val"),
         "best",
     ]
-    return Plot(scene.name("divergence"), "Divergence map", caption, tuple(panels), tidy(rows, columns))
+    return Plot(
+        scene.name("divergence"), scene.say("figure.divergence.title"), caption, tuple(panels), tidy(rows, columns)
+    )
 
 
 def _map_panel(scene: Scene, rows: pd.DataFrame, optimizer: str) -> Panel:
