@@ -27,8 +27,15 @@ if importlib.util.find_spec("hypothesis"):
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Start the slow ones first: one that starts last is waited for by workers that have nothing left to do."""
+    """Start the slow ones first, and keep the tests of a file in one worker.
+
+    One that starts last is waited for by workers that have nothing left to do; what the tests of a file share would be
+    made in each of them.
+    """
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(item.path.relative_to(ROOT).as_posix()))
 
 
 @pytest.fixture(scope="session", autouse=True)

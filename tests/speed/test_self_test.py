@@ -31,6 +31,7 @@ def test_identical_code_passes_twice_the_time_is_caught_and_nothing_is_measured_
 ) -> None:
     monkeypatch.chdir(repository_of(tmp_path / "steps", PLAIN))
     monkeypatch.setattr(self_test, "LEVELS", (1.0,))
+    monkeypatch.setattr(self_test, "_PLAIN_SECONDS", "0.05")
     # pytest-benchmark times nothing where it believes that others run beside it.
     monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)
     out = tmp_path / "out"
