@@ -258,11 +258,18 @@ def _run_here(
 
 @contextmanager
 def _terminable() -> Iterator[None]:
-    """Treat SIGTERM, which schedulers send, like Ctrl-C."""
+    """Treat SIGTERM, which schedulers send, like Ctrl-C, also where Ctrl-C is ignored, as in the background."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, lambda signum, frame: signal.raise_signal(signal.SIGINT))
+
+    def interrupt(signum: int, frame: FrameType | None) -> None:
+        handler = signal.getsignal(signal.SIGINT)
+        if not callable(handler):
+            raise KeyboardInterrupt
+        handler(signal.SIGINT, frame)
+
+    before = signal.signal(signal.SIGTERM, interrupt)
     try:
         yield
     finally:

@@ -24,14 +24,17 @@ GRID = ["optimizer=sgd,adam", "batch_size=16,64"]
 #: Long enough to be interrupted: a cell takes a second or so.
 SLOW = ["task=mnist5k/mlp", "seeds=2", "budget.steps=200"]
 
+#: A shell's way to start what goes on in the background.
+DEAF = ("sh", "-c", "trap '' INT; exec \"$@\"", "sh")
 
-def start(folder: Path, *overrides: str, workers: int = 2) -> subprocess.Popen[str]:
-    """Start a sweep as a person would, in a process of its own."""
+
+def start(folder: Path, *overrides: str, workers: int = 2, background: bool = False) -> subprocess.Popen[str]:
+    """Start a sweep as a person would, in a process of its own; in the background it does not hear Ctrl-C."""
     words = ["run", "-m", *SMALL, f"hydra.launcher.workers={workers}", *overrides]
     folder.mkdir(exist_ok=True)
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
     return subprocess.Popen(
-        [sys.executable, "-m", "bench.cli", *words],
+        [*(DEAF if background else ()), sys.executable, "-m", "bench.cli", *words],
         cwd=folder,
         env=environment,
         stdout=subprocess.DEVNULL,
@@ -115,7 +118,7 @@ def test_sigkill_loses_the_cells_that_died_and_the_bits_are_those_of_one_process
 
 @pytest.mark.slow
 def test_a_killed_worker_costs_its_own_cell_only_and_sigterm_ends_the_others(tmp_path: Path) -> None:
-    process = start(tmp_path, *SLOW, *GRID, "budget.steps=600")
+    process = start(tmp_path, *SLOW, *GRID, "budget.steps=600", background=True)
     workers = wait_for_workers(process)
     workers[0].kill()
     # Its own, and one that another worker has completed.
