@@ -85,7 +85,8 @@ def cuts(data: Study) -> pd.DataFrame:
             merged = frame[CONDITION].merge(limits[[*CONDITION, budget]], on=CONDITION, how="left")
             frame["budget_value"] = merged[budget].to_numpy(dtype=float)
             limit = frame["budget_value"]
-        frames.append(_cut(runs, frame, limit.to_numpy(dtype=float), budget))
+        of_trial: npt.NDArray[np.float64] = np.asarray(limit, dtype=np.float64)
+        frames.append(_cut(runs, frame, of_trial, budget))
     table = pd.concat(frames, ignore_index=True)
     levels = untrained_levels(data.evaluations, data.cells)
     table = table.merge(data.cells[["cell", "measure", "test_examples"]], on="cell", how="left")
@@ -126,7 +127,8 @@ class _Runs:
 
     def ends(self) -> npt.NDArray[np.int64]:
         """Return the place of each trial's last evaluation; −1 where it has none."""
-        return np.append(self.starts + self.lengths - 1, -1)[self.of_trial]
+        ends: npt.NDArray[np.int64] = np.append(self.starts + self.lengths - 1, -1)[self.of_trial]
+        return ends
 
 
 def _cut(runs: _Runs, trials: pd.DataFrame, limit: npt.NDArray[np.float64], budget: str) -> pd.DataFrame:

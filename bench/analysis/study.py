@@ -144,7 +144,7 @@ def evaluations(curves: pd.DataFrame) -> pd.DataFrame:
         return pd.DataFrame({name: pd.Series(dtype=object if name == "cell" else float) for name in columns})
     group = codes(curves, keys)
     _, first, inverse = np.unique(group, return_index=True, return_inverse=True)
-    wide = curves.iloc[first][[*keys, "epoch", "examples", "train_seconds"]].reset_index(drop=True)
+    wide = curves[[*keys, "epoch", "examples", "train_seconds"]].iloc[first].reset_index(drop=True)
     wide["cell"] = wide["cell"].astype(object)
     # Texts are compared once, as numbers: there are six rows to every evaluation.
     split_codes, splits = pd.factorize(curves["split"])

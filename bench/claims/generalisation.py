@@ -58,7 +58,8 @@ def large_batches_stop_in_worse_optima(data: Data, claim: Claim) -> Iterator[Evi
     trial are left out, and counted.
     """
     study = data.results.study
-    untrained = untrained_levels(study.evaluations, study.cells)["train_loss"].to_dict()
+    levels = untrained_levels(study.evaluations, study.cells)["train_loss"]
+    untrained = {str(task): float(level) for task, level in levels.items()}
     for key, rows in data.outcomes.items():
         yield from _larger_at_the_largest(claim, key, rows, "train_loss", untrained, "training loss")
     for key, rows in split(_barriers(data), [*CONDITION, "budget", "rule", "metric"]):

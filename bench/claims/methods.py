@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -233,4 +234,5 @@ def _best_mini_batch(rows: Rows, full: npt.NDArray[np.int64]) -> Rows | None:
     if not len(ends):
         return None
     score = pd.Series(ends["sign"] * ends["val"]).mask(ends["diverged"].astype(bool), -np.inf).fillna(-np.inf)
-    return rows.of(score.groupby(ends["batch_size"]).mean().idxmax())
+    best: Any = score.groupby(ends["batch_size"]).mean().idxmax()
+    return rows.of(best)

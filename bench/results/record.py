@@ -410,11 +410,12 @@ def _parse(kind: Any, value: Any, where: str) -> Any:
     if dataclasses.is_dataclass(kind):
         if not isinstance(value, dict):
             raise RecordError(f"field {where} should be an object, is {type(value).__name__}")
-        hints, required = _layout(kind)
+        made: Any = kind
+        hints, required = _layout(made)
         missing = required - value.keys()
         if missing:
             raise RecordError(f"field {where} misses {', '.join(sorted(missing))}")
-        return kind(
+        return made(
             **{name: _parse(hint, value[name], f"{where}.{name}") for name, hint in hints.items() if name in value}
         )
     return _parse_scalar(kind, value, where)

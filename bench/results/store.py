@@ -15,7 +15,7 @@ import psutil
 import pyarrow as pa
 
 from bench.errors import UsageError, nearest
-from bench.results.curves import read_arrow, write_curves
+from bench.results.curves import read_arrow, read_curves, write_curves
 from bench.results.record import Record, RecordError
 from bench.results.snapshots import FILE as SNAPSHOTS
 from bench.results.snapshots import read_snapshots, write_snapshots
@@ -76,8 +76,10 @@ class Store:
         Raises:
             RecordError: The file is missing, truncated or malformed; the message names the cell.
         """
-        frame: pd.DataFrame = self.arrow_curves(cell).to_pandas()
-        return frame
+        try:
+            return read_curves(self.cell_path(cell) / "curves.parquet")
+        except RecordError as error:
+            raise RecordError(f"{self.cell_path(cell)}: {error}") from None
 
     def arrow_curves(self, cell: str) -> pa.Table:
         """Read one cell's curves as a table of Arrow (`bench.results.curves.read_arrow`).

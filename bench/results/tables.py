@@ -141,10 +141,7 @@ def _curves(cells: Sequence[tuple[Record, pd.DataFrame | pa.Table]]) -> pd.DataF
     parts = [(record, curve) for record, curve in cells if len(curve)]
     if not parts:
         return pd.DataFrame(columns=list(CURVE_COLUMNS))
-    joined = pa.concat_tables(
-        curve if isinstance(curve, pa.Table) else pa.Table.from_pandas(curve, schema=SCHEMA, preserve_index=False)
-        for _, curve in parts
-    )
+    joined = pa.concat_tables(_coded(curve) for _, curve in parts).unify_dictionaries()
     number = np.repeat(np.arange(len(parts)), [len(curve) for _, curve in parts])
     # A cell trains seed by seed, so its curves do not come in this order.
     order = np.lexsort([*(joined.column(name).to_numpy() for name in ("step", "seed", "lr")), number])
@@ -153,17 +150,26 @@ def _curves(cells: Sequence[tuple[Record, pd.DataFrame | pa.Table]]) -> pd.DataF
     for name in CURVE_COLUMNS:
         if name in joined.column_names:
             column = joined.column(name)
-            text = pa.types.is_string(column.type)
-            values = column.dictionary_encode().to_pandas() if text else column.to_numpy()
-            columns[name] = (
-                _categories(values.cat.codes.to_numpy(), values.cat.categories, order) if text else values[order]
-            )
+            if pa.types.is_dictionary(column.type):
+                texts = column.to_pandas().cat
+                columns[name] = _categories(texts.codes.to_numpy(), texts.categories, order)
+            else:
+                columns[name] = column.to_numpy()[order]
         elif isinstance(keys[0][name], str):
             codes, labels = pd.factorize(np.array([key[name] for key in keys], dtype=object))
             columns[name] = _categories(codes, labels, number)
         else:
             columns[name] = np.array([key[name] for key in keys])[number]
-    return pd.DataFrame(columns)
+    return pd.DataFrame(columns, copy=False)
+
+
+def _coded(curve: pd.DataFrame | pa.Table) -> pa.Table:
+    """Return curves with their texts as dictionaries."""
+    table = curve if isinstance(curve, pa.Table) else pa.Table.from_pandas(curve, schema=SCHEMA, preserve_index=False)
+    for place, field in enumerate(table.schema):
+        if pa.types.is_string(field.type):
+            table = table.set_column(place, field.name, table.column(place).dictionary_encode())
+    return table.replace_schema_metadata(None)
 
 
 def _categories(codes: npt.NDArray[Any], labels: Iterable[str], order: npt.NDArray[np.intp]) -> pd.Categorical:

@@ -195,8 +195,11 @@ def _room(pairs: int, power: float, confidence: float) -> float:
         value, slope = inside(room)
         low, high = (room, high) if value < power else (low, room)
         step = room + (power - value) / slope if slope > 0 else math.inf
-        if not low < step < high:
-            step = 2 * room if high == math.inf else (low + high) / 2
+        if high == math.inf:
+            # Far below, the slope is next to nothing, and following it leads out of sight.
+            step = min(step, 2 * room)
+        elif not low < step < high:
+            step = (low + high) / 2
         if abs(step - room) <= 1e-13 * room:
             break
         room = step

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from bench.analysis.statistics.differences import paired_difference
-from bench.analysis.statistics.estimates import Estimate, p_value, t_estimate, two_way_estimate
+from bench.analysis.statistics.differences import paired_difference, paired_estimator
+from bench.analysis.statistics.estimates import Estimate, StudentT, p_value, t_estimate, two_way_estimate
 
 
 @given(st.integers(2, 12), st.floats(-2, 2), st.integers(0, 1000))
@@ -17,6 +17,26 @@ def test_p_value_of_a_t_interval_is_scipys(n: int, null: float, seed: int) -> No
     expected = stats.ttest_1samp(values, null).pvalue
     found = p_value(lambda confidence: paired_difference(values, confidence), null)
     assert found == pytest.approx(max(expected, 1e-9), rel=2e-3)
+
+
+@given(
+    st.integers(1, 12), st.floats(-2, 2), st.integers(0, 1000), st.sampled_from([1e-9, 1e-3, 1.0]), st.floats(0, 0.1)
+)
+def test_p_values_in_closed_form_are_those_of_the_interval_to_the_last_digit(
+    n: int, null: float, seed: int, scale: float, sampling: float
+) -> None:
+    values = 0.5 + np.random.default_rng(seed).normal(0, scale, n)
+    estimator = paired_estimator(values, sampling)
+    slowly = p_value(lambda confidence: paired_difference(values, confidence, sampling), null)
+    assert p_value(estimator, null) == pytest.approx(slowly, abs=0, rel=0, nan_ok=True)
+    if not math.isnan(slowly) and slowly > 1e-9:
+        assert estimator.p(null) == pytest.approx(slowly, rel=1.1e-3)
+
+
+def test_a_difference_of_roundings_is_judged_by_the_interval() -> None:
+    values = np.full(5, -1.0) + np.array([0, 1, 0, 2, 1]) * 2.0**-52
+    assert p_value(paired_estimator(values), -1.0) == p_value(partial(paired_difference, values), -1.0)
+    assert p_value(StudentT(1.0, 0.0, 4.0, 5), 1.0) == 1.0
 
 
 def test_p_value_where_nothing_is_known_or_nothing_varies() -> None:

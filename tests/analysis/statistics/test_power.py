@@ -6,6 +6,7 @@ from scipy import stats
 
 from bench.analysis.statistics.differences import paired_difference
 from bench.analysis.statistics.power import (
+    _fewest,
     paired_power,
     pairs_for_verdict,
     pairs_needed,
@@ -69,6 +70,22 @@ def test_pairs_for_verdict_is_the_fewest_and_a_floor_asks_for_more() -> None:
     assert pairs_for_verdict(1.0, 0.1, floor=0.01) > pairs_for_verdict(1.0, 0.1)
     # With a floor of next to nothing the normal approximation is near.
     assert pairs_for_verdict(1.0, 0.1, floor=1e-9) == pytest.approx(pairs_for_verdict(1.0, 0.1), rel=0.01)
+
+
+@pytest.mark.parametrize("confidence", [0.8, 0.95, 1 - 0.05 / 300, 1 - 0.05 / 20_000])
+def test_pairs_for_verdict_are_those_that_trying_finds(confidence: float) -> None:
+    """Doubling and halving tries up to forty numbers of pairs for each of these deviations, which is slow and sure."""
+    for sd in np.exp(np.random.default_rng(round(1 / (1 - confidence))).uniform(-2, 4.5, 12)):
+
+        def enough(pairs: int, sd: float = float(sd)) -> bool:
+            return verdict_probabilities(0.0, sd, pairs, 1.0, confidence)["inside"] >= 0.9
+
+        assert pairs_for_verdict(float(sd), 1.0, confidence=confidence) == _fewest(enough, float(sd))
+
+
+def test_more_pairs_than_anybody_trains_are_endless() -> None:
+    assert pairs_for_verdict(1.0, 1e-4) == math.inf
+    assert pairs_for_verdict(1e-9, 1.0) == 2.0
 
 
 @pytest.mark.parametrize(("effect", "pairs"), [(0.0, 16), (1.0, 8), (2.0, 5), (-1.5, 10)])
