@@ -294,8 +294,12 @@ def test_hydras_own_launcher_runs_the_grid_too(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "offered"),
     [
-        ("bench ", "audit compare export frontier import list report run speed throughput verify wandb-check"),
-        ("bench re", "report"),
+        (
+            "bench ",
+            "audit compare export frontier import list merge report retry run speed status throughput verify "
+            "wandb-check",
+        ),
+        ("bench re", "report retry"),
         ("bench run opti", "optimizer"),
         ("bench run optimizer=ada", "optimizer=adagrad"),
         ("bench run -m experiment=", "experiment=quickstart"),

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,6 @@ GRID = ["optimizer=sgd,adam", "batch_size=16,64"]
 #: Long enough to be interrupted: a cell takes a second or so.
 SLOW = ["task=mnist5k/mlp", "seeds=2", "budget.steps=200"]
 
-#: A shell's way to start what goes on in the background.
-DEAF = ("sh", "-c", "trap '' INT; exec \"$@\"", "sh")
-
 
 def start(folder: Path, *overrides: str, workers: int = 2, background: bool = False) -> subprocess.Popen[str]:
     """Start a sweep as a person would, in a process of its own; in the background it does not hear Ctrl-C."""
@@ -34,12 +32,14 @@ def start(folder: Path, *overrides: str, workers: int = 2, background: bool = Fa
     folder.mkdir(exist_ok=True)
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
     return subprocess.Popen(
-        [*(DEAF if background else ()), sys.executable, "-m", "bench.cli", *words],
+        [sys.executable, "-m", "bench.cli", *words],
         cwd=folder,
         env=environment,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
+        # Whatever these tests were started by.
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_IGN if background else signal.SIG_DFL),
     )
 
 
