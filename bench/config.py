@@ -22,6 +22,7 @@ from bench.optimizers.registry import CLOSURE, all_arguments, check_optimizer, o
 from bench.optimizers.rules import ruled
 from bench.optimizers.schedules import Phases
 from bench.references import is_foreign
+from bench.results.glance import label
 from bench.results.record import Axes
 from bench.results.store import SWEEP_NAME
 from bench.schema import Config, OptimizerConfig
@@ -93,9 +94,7 @@ class Cell:
     @property
     def label(self) -> str:
         """The cell in a few words, for progress and messages."""
-        config = self.config
-        label = f"{config.task.name} {config.optimizer.name} B={config.batch_size} {config.device.name}"
-        return label if config.precision == "float32" else f"{label} {config.precision}"
+        return label(vars(self.axes))
 
     @property
     def steps_per_epoch(self) -> int:

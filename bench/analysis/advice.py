@@ -12,7 +12,7 @@ from bench.analysis.measures import LOSS_MARGIN, accuracy_margin, direction, val
 from bench.analysis.rows import Groups, Rows
 from bench.analysis.rules import EXPONENTS
 from bench.analysis.scaling import regime_ends
-from bench.analysis.study import CONDITION, conditions
+from bench.analysis.study import CONDITION, condition_of, conditions
 
 Array = npt.NDArray[np.float64]
 
@@ -75,7 +75,7 @@ def advice(
     reference = Groups(references, CONDITION)
     rows = []
     for key in conditions(cells).itertuples(index=False, name=None):
-        found: dict[str, Any] = {**dict.fromkeys(COLUMNS, math.nan), **dict(zip(CONDITION, map(str, key), strict=True))}
+        found: dict[str, Any] = {**dict.fromkeys(COLUMNS, math.nan), **condition_of(key)}
         found |= _target(targets[key])
         found |= _rule_words(outcomes[key], reference[key])
         rows.append(found | _memory(held[key]))

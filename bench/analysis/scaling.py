@@ -114,22 +114,16 @@ def _ends(known: Array, logs: Array) -> tuple[float, float]:
     return b_perfect, float(known[mean <= MAXIMAL_TOLERANCE * mean.min()].min())
 
 
-def slope_over_seeds(batch_sizes: Array, log2_values: Array, confidence: float = CONFIDENCE) -> Estimate:
+def slope_estimator(batch_sizes: Array, log2_values: Array) -> StudentT:
     """Return the mean over seeds of the slope of log2 values on log2 batch size, with its t interval.
 
     Args:
         batch_sizes: Shape (batches,).
         log2_values: Shape (seeds, batches), finite.
-        confidence: Coverage, 0 … 1.
 
     Returns:
-        Doublings per doubling; nan with fewer than two batch sizes.
+        Doublings per doubling, waiting for a confidence; nan with fewer than two batch sizes.
     """
-    return slope_estimator(batch_sizes, log2_values)(confidence)
-
-
-def slope_estimator(batch_sizes: Array, log2_values: Array) -> StudentT:
-    """Return `slope_over_seeds` waiting for its confidence."""
     seeds = int(log2_values.shape[0])
     if batch_sizes.size < 2:
         return StudentT(math.nan, math.nan, 0.0, seeds)

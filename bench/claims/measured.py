@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from bench.analysis.study import CONDITION, POINT, TRIAL
+from bench.analysis.study import CONDITION, POINT, TRIAL, condition_of
 from bench.claims.claim import Claim
 from bench.claims.evidence import Data
 
@@ -20,10 +20,9 @@ def groups(
     if frame.empty:
         return
     for key, group in frame.groupby([*CONDITION, *further], sort=True):
-        texts = tuple(map(str, key))
-        condition = dict(zip(CONDITION, texts[: len(CONDITION)], strict=True))
+        condition = condition_of(key)
         if claim.speaks_of(condition["task"]):
-            yield condition, texts[len(CONDITION) :], group
+            yield condition, tuple(map(str, key[len(CONDITION) :])), group
 
 
 def of_metric(data: Data, *metrics: str) -> pd.DataFrame:

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from bench.analysis.learning_rates import best_learning_rates, octaves_per_seed
 from bench.analysis.measures import ACCURACY_MARGIN_SMALL, LOSS_MARGIN
 from bench.analysis.statistics.differences import paired_estimator
-from bench.analysis.study import CONDITION, records
+from bench.analysis.study import CONDITION, condition_of, records
 from bench.claims.claim import Claim
 from bench.claims.evidence import Data, Evidence
 from bench.claims.scores import Scores
@@ -119,7 +119,7 @@ def _by_training_examples(data: Data, claim: Claim) -> Iterator[Evidence]:
         if np.isfinite(examples := float(row["train_examples"])):
             groups.setdefault((*(condition[name] for name in CONDITION), scores.budget), []).append((examples, scores))
     for key, members in groups.items():
-        condition = dict(zip(CONDITION, key[: len(CONDITION)], strict=True))
+        condition = condition_of(key)
         members.sort(key=lambda member: member[0])
         splits = np.array([count for count, _ in members])
         if not claim.speaks_of(condition["task"]) or np.unique(splits).size < max(len(members), 2):

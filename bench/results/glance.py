@@ -94,7 +94,7 @@ def _whole(text: str) -> Glance:
 
 
 def label(axes: dict[str, Any]) -> str:
-    """Return a cell in a few words, as `bench.config.Cell.label`, from the fields of its `Axes`."""
+    """Return a cell in a few words, from the fields of its `Axes`."""
     size = "full" if axes["full_batch"] else axes["batch_size"]
     words = f"{axes['task']} {axes['optimizer']} B={size} {axes['device']}"
     return words if axes["precision"] == "float32" else f"{words} {axes['precision']}"

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import pandas as pd
 import psutil
@@ -19,6 +20,8 @@ from bench.results.curves import read_arrow, read_curves, write_curves
 from bench.results.record import Record, RecordError
 from bench.results.snapshots import FILE as SNAPSHOTS
 from bench.results.snapshots import read_snapshots, write_snapshots
+
+Table = TypeVar("Table")
 
 CELL_ID = re.compile(r"[0-9a-f]{16}")
 SWEEP_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -76,10 +79,7 @@ class Store:
         Raises:
             RecordError: The file is missing, truncated or malformed; the message names the cell.
         """
-        try:
-            return read_curves(self.cell_path(cell) / "curves.parquet")
-        except RecordError as error:
-            raise RecordError(f"{self.cell_path(cell)}: {error}") from None
+        return self._file(cell, CURVES, read_curves)
 
     def arrow_curves(self, cell: str) -> pa.Table:
         """Read one cell's curves as a table of Arrow (`bench.results.curves.read_arrow`).
@@ -87,10 +87,7 @@ class Store:
         Raises:
             RecordError: As `curves`.
         """
-        try:
-            return read_arrow(self.cell_path(cell) / CURVES)
-        except RecordError as error:
-            raise RecordError(f"{self.cell_path(cell)}: {error}") from None
+        return self._file(cell, CURVES, read_arrow)
 
     def snapshots(self, cell: str) -> pd.DataFrame:
         """Read one cell's snapshots; a table without rows where the cell has none.
@@ -98,8 +95,12 @@ class Store:
         Raises:
             RecordError: The file is truncated or malformed; the message names the cell.
         """
+        return self._file(cell, SNAPSHOTS, read_snapshots)
+
+    def _file(self, cell: str, name: str, read: Callable[[Path], Table]) -> Table:
+        """Read a table of a cell; an error names the cell."""
         try:
-            return read_snapshots(self.cell_path(cell) / SNAPSHOTS)
+            return read(self.cell_path(cell) / name)
         except RecordError as error:
             raise RecordError(f"{self.cell_path(cell)}: {error}") from None
 

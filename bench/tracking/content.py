@@ -9,11 +9,12 @@ from typing import Any
 import pandas as pd
 
 from bench.results.record import Interval, Record, TrialSummary
+from bench.results.store import CURVES, RECORD
 from bench.results.tables import TRIAL_COLUMNS, tables
 
 ARTIFACT_TYPE = "record"
 # Not snapshots.parquet: it is the largest file of a cell, and nothing in W&B draws from it.
-RECORD_FILES = ("record.json", "curves.parquet")
+RECORD_FILES = (RECORD, CURVES)
 TABLE = "trials"
 
 # The last thing said to a run: a log that holds it holds everything before it.

@@ -9,7 +9,7 @@ from typing import Any
 
 from bench.errors import BenchError
 from bench.results.files import write_whole
-from bench.results.store import Store
+from bench.results.store import CURVES, RECORD, Store
 
 FILE = "mirror.json"
 MIRRORED = "mirrored"
@@ -103,7 +103,7 @@ def record_sha256(store: Store, cell: str) -> str:
         OSError: One of the files is missing or cannot be read.
     """
     digest = hashlib.sha256()
-    for name in ("record.json", "curves.parquet"):
+    for name in (RECORD, CURVES):
         digest.update(hashlib.sha256((store.cell_path(cell) / name).read_bytes()).digest())
     return digest.hexdigest()
 

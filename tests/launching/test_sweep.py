@@ -18,9 +18,6 @@ from bench.results.store import Store
 from bench.training import trials
 from tests.small import SMALL, digests, records, run, small_cell
 
-#: In one worker: the undisturbed sweep is trained once.
-pytestmark = pytest.mark.xdist_group("sweeps")
-
 GRID = ["optimizer=sgd,adam", "batch_size=16,64"]
 #: Long enough to be interrupted: a cell takes a second or so.
 SLOW = ["task=mnist5k/mlp", "seeds=2", "budget.steps=200"]

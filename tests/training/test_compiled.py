@@ -25,9 +25,6 @@ from bench.training.stack import Layout, Stack, stacked_batches
 from bench.training.stepper import PLAIN, Method, Stepper
 from tests.cases import TOY_CLASSES, TOY_SHAPE, builder, plan_of, toy_task
 
-#: In one worker: what is compiled is shared.
-pytestmark = pytest.mark.xdist_group("compiled")
-
 STARTS = [Start(lr, seed, seed, seed, seed) for lr in (0.05, 0.1) for seed in (0, 1)]
 LAYOUT = Layout(views=False, groups=False, wide=True)
 TASK = toy_task(dtype=torch.float32)
