@@ -19,7 +19,7 @@ from bench.analysis.rules import (
     rule_rates,
     seed_outcomes,
 )
-from bench.analysis.speed import memory, speed_summary, throughput
+from bench.analysis.speed import memory, speed_summary, step_parts, throughput
 from bench.analysis.study import Study, study
 from bench.analysis.targets import scaling, seeds_to_target, to_target
 
@@ -42,6 +42,7 @@ class Results:
         seeds_to_target: `bench.analysis.targets.seeds_to_target`.
         scaling: `bench.analysis.targets.scaling`.
         throughput: `bench.analysis.speed.throughput`.
+        parts: `bench.analysis.speed.step_parts`.
         memory: `bench.analysis.speed.memory`.
         speeds: `bench.analysis.speed.speed_summary`.
         curves: `bench.analysis.outcomes.learning_curves`.
@@ -67,6 +68,7 @@ class Results:
     seeds_to_target: pd.DataFrame
     scaling: pd.DataFrame
     throughput: pd.DataFrame
+    parts: pd.DataFrame
     memory: pd.DataFrame
     speeds: pd.DataFrame
     curves: pd.DataFrame
@@ -115,6 +117,7 @@ def analyse(cells: pd.DataFrame, trials: pd.DataFrame, curves: pd.DataFrame) -> 
         seeds_to_target=per_seed_targets,
         scaling=scaling(targets, choices),
         throughput=fast,
+        parts=step_parts(data.cells),
         memory=held,
         speeds=speeds,
         curves=learning_curves(data, choices),

@@ -12,6 +12,11 @@ from bench.analysis.study import CONDITION, POINT, condition_of
 
 MIB = 2.0**20
 
+#: Parts of a step in the order in which they come, and the column of the exported cells that holds each.
+PARTS = {"data": "data_ms", "forward": "forward_ms", "backward": "backward_ms", "update": "optimizer_step_ms"}
+#: A control that moved by more than this fraction while a cell was measured says that the machine did, either way.
+STEADY = 0.02
+
 
 def throughput(cells: pd.DataFrame) -> pd.DataFrame:
     """Return the measured speed of every cell that has one.
@@ -21,14 +26,50 @@ def throughput(cells: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         Columns `POINT`, `full_batch`, and `examples_per_second`, `step_ms`, `optimizer_step_ms`, each with
-        `_lo`, `_hi`, `_n`.
+        `_lo`, `_hi`, `_n`; `drift`, the fraction by which a control that never changes got slower meanwhile (nan where
+        none was measured), and `unsteady`, whether that is more than `STEADY` in either direction.
     """
     columns = [*POINT, "full_batch"]
     for name in ("examples_per_second", "step_ms", "optimizer_step_ms"):
         columns += [name, f"{name}_lo", f"{name}_hi", f"{name}_n"]
+    columns += ["drift"]
     table = cells.loc[cells["examples_per_second"].notna(), columns].reset_index(drop=True)
     numeric = columns[len(POINT) + 1 :]
-    return table.astype(dict.fromkeys(numeric, float))
+    table = table.astype(dict.fromkeys(numeric, float))
+    return table.assign(unsteady=table["drift"].abs() > STEADY)
+
+
+def step_parts(cells: pd.DataFrame) -> pd.DataFrame:
+    """Return what a step is made of, for every cell whose parts were all measured.
+
+    The parts are measured each by itself, so that together they need not be a whole step to the last microsecond.
+
+    Args:
+        cells: Columns of the exported cells table.
+
+    Returns:
+        One row per cell and part, in the order of `PARTS`: columns `POINT`, `full_batch`, `part`, `ms` with `ms_lo` and
+        `ms_hi`, `n` (windows), `share` (of the sum of the parts), `step_ms` (the whole, measured as one) and
+        `parts_over_step` (the sum of the parts over it).
+    """
+    columns = [f"{column}{end}" for column in PARTS.values() for end in ("", "_lo", "_hi", "_n")]
+    known = cells[cells[list(PARTS.values())].notna().all(axis=1)]
+    known = known.astype(dict.fromkeys(columns, float)).reset_index(drop=True)
+    total = known[list(PARTS.values())].sum(axis=1)
+    frames = [
+        known[[*POINT, "full_batch"]].assign(
+            part=part,
+            ms=known[column],
+            ms_lo=known[f"{column}_lo"],
+            ms_hi=known[f"{column}_hi"],
+            n=known[f"{column}_n"],
+            share=known[column] / total,
+            step_ms=known["step_ms"].astype(float),
+            parts_over_step=total / known["step_ms"].astype(float),
+        )
+        for part, column in PARTS.items()
+    ]
+    return pd.concat(frames, ignore_index=True).sort_values(POINT, kind="stable", ignore_index=True)
 
 
 def memory(cells: pd.DataFrame) -> pd.DataFrame:

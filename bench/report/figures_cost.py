@@ -8,6 +8,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 
 from bench.analysis import descriptions, words
+from bench.analysis.speed import STEADY
 from bench.report.axes import (
     batch_axis,
     dodge,
@@ -148,12 +149,27 @@ def throughput(scene: Scene) -> Plot | None:
         )
     ]
     windows = scene.say.listing([str(n) for n in sorted({int(n) for n in rows["examples_per_second_n"]})])
-    caption = scene.say("figure.throughput.caption", windows=windows)
+    caption = scene.say("figure.throughput.caption", windows=windows) + _drift(scene, rows)
     columns = ["optimizer", "batch_size", "full_batch"]
     for name in ("examples_per_second", "step_ms", "optimizer_step_ms"):
         columns += [name, f"{name}_lo", f"{name}_hi", f"{name}_n"]
+    columns += ["drift", "unsteady"]
     title = scene.say("figure.throughput.title")
     return Plot(scene.name("throughput"), title, caption, tuple(panels), tidy(rows, columns), 3)
+
+
+def _drift(scene: Scene, rows: pd.DataFrame) -> str:
+    """Say how far the control moved while the cells were measured; nothing where there was none."""
+    known, say = rows[rows["drift"].notna()], scene.say
+    if known.empty:
+        return ""
+    found = {
+        "limit": words.percent(STEADY, 0),
+        "unsteady": int(known["unsteady"].sum()),
+        "cells": len(known),
+        "worst": words.percent(float(known["drift"].abs().max()), 0),
+    }
+    return say("answer.between") + say(f"figure.throughput.{'unsteady' if found['unsteady'] else 'steady'}", **found)
 
 
 def memory(scene: Scene) -> Plot | None:
@@ -222,6 +238,9 @@ def _cost_panel(
                     zorder=2,
                 )
             _line(axes, x, line[column], index)
+            if "unsteady" in line:
+                moved = line["unsteady"].to_numpy(dtype=bool)
+                hollow_rings(axes, list(np.asarray(x)[moved]), list(line[column].to_numpy(dtype=float)[moved]))
         axes.set_yscale("log")
         number_axis(axes, label)
         batch_axis(axes, scene.sizes, scene.full)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from bench.analysis import words
 from bench.analysis.descriptions import trend
 from bench.analysis.findings import findings
-from bench.analysis.speed import step_time_model
+from bench.analysis.speed import step_parts, step_time_model, throughput
 from bench.analysis.targets import regimes, seeds_to_target, to_target
 from bench.report.answer import short_answer
 from bench.report.axes import spread
@@ -75,6 +75,28 @@ def test_step_time_model_has_no_negative_parts() -> None:
     assert step_time_model([1, 2, 4], [1.0, 2.5, 6.0])[0] == 0  # type: ignore[index]
     assert step_time_model([1, 2, 4], [3.0, 2.0, 1.0])[1] == 0  # type: ignore[index]
     assert step_time_model([1, 2], [1.0, 2.0]) is None
+
+
+def cell(batch_size: int, drift: float, parts: tuple[float | None, ...]) -> dict[str, object]:
+    columns = ("data_ms", "forward_ms", "backward_ms", "optimizer_step_ms", "step_ms", "examples_per_second")
+    row: dict[str, object] = KEYS | {"batch_size": batch_size, "full_batch": False, "drift": drift}
+    for name, value in zip(columns, (*parts, 10.0, 1e5), strict=True):
+        row |= {f"{name}{end}": value for end in ("", "_lo", "_hi")} | {f"{name}_n": 9}
+    return row
+
+
+def test_parts_of_a_step_are_shares_of_their_sum_and_a_step_without_parts_is_left_out() -> None:
+    cells = pd.DataFrame([cell(64, 0.0, (1.0, 2.0, 4.0, 1.0)), cell(16, 0.0, (1.0, 2.0, None, 1.0))])
+    found = step_parts(cells)
+    assert list(found["part"]) == ["data", "forward", "backward", "update"]
+    assert list(found["share"]) == [1 / 8, 2 / 8, 4 / 8, 1 / 8]
+    assert set(found["parts_over_step"]) == {0.8}
+    assert set(found["batch_size"]) == {64}
+
+
+def test_a_cell_whose_control_moved_either_way_is_marked() -> None:
+    cells = pd.DataFrame([cell(2**k, drift, (1.0,) * 4) for k, drift in enumerate((0.019, -0.03, 0.05, math.nan))])
+    assert list(throughput(cells)["unsteady"]) == [False, True, True, False]
 
 
 def test_a_reason_that_is_not_settled_is_not_used() -> None:

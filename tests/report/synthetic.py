@@ -277,7 +277,20 @@ def _speed(law: Law, batch_size: int) -> Speed:
     def interval(value: float, spread: float) -> Interval:
         return Interval(value, value * (1 - spread), value * (1 + spread), 9, 0.961)
 
-    return Speed(interval(1000 * batch_size / step_ms, 0.03), interval(step_ms, 0.03), interval(0.05, 0.1), 20, 50, 1)
+    parts = {"data_ms": 0.01, "forward_ms": 0.3 * (step_ms - 0.06), "backward_ms": 0.7 * (step_ms - 0.06)}
+    return Speed(
+        interval(1000 * batch_size / step_ms, 0.03),
+        interval(step_ms, 0.03),
+        interval(0.05, 0.1),
+        20,
+        50,
+        1,
+        first_step_ms=3 * step_ms,
+        **{name: interval(value, 0.02) for name, value in parts.items()},  # type: ignore[arg-type]
+        control_ms=interval(0.05, 0.01),
+        # The largest batch met a machine that was slowing down.
+        drift=0.05 if batch_size == TRAIN else 0.004,
+    )
 
 
 def _memory(batch_size: int) -> Memory:
