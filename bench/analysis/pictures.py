@@ -3,6 +3,7 @@
 Every point of the grid is pictured by one trial: the re-tuned learning rate at the runs' own end, first seed.
 """
 
+import functools
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from bench.analysis.budgets import ROUNDING
-from bench.analysis.study import METRICS, POINT, SETTING, Study, records
+from bench.analysis.study import METRICS, POINT, SETTING, Study, records, select
 
 Array = npt.NDArray[np.float64]
 
@@ -102,7 +103,8 @@ def collect(data: Study, choices: pd.DataFrame, snapshots: Iterable[tuple[str, p
             what is pictured is held.
     """
     trials = pictured_trials(data, choices)
-    frames = _frames(data, trials)
+    # Worked out for the settings that have pictures alone.
+    frames_of = functools.cache(lambda *setting: _frames(data, trials, setting))
     by_cell = {str(row["cell"]): row for row in records(trials)}
     planes: dict[str, Plane] = {}
     paths, fields = [], []
@@ -113,8 +115,9 @@ def collect(data: Study, choices: pd.DataFrame, snapshots: Iterable[tuple[str, p
         planes[cell] = plane
         point = {name: trial[name] for name in POINT} | {"cell": cell}
         paths.append(_positions(table, int(trial["seed"])).assign(**point))
-        if cell in frames:
-            fields += [point | shown for shown in _shown(table, trial, frames[cell])]
+        epochs, evaluations = frames_of(*(trial[name] for name in SETTING))
+        if cell in evaluations:
+            fields += [point | shown for shown in _shown(table, trial, (epochs, evaluations[cell]))]
     kept = trials[trials["cell"].isin(list(planes))].reset_index(drop=True)
     positions = pd.concat(paths, ignore_index=True) if paths else no_pictures().paths
     return Pictures(
@@ -159,15 +162,12 @@ def frame_epochs(epochs: Array, most: int = FRAMES) -> Array:
     return np.unique(np.concatenate([known[:1], positive[at]]))
 
 
-def _frames(data: Study, trials: pd.DataFrame) -> dict[str, tuple[Array, pd.DataFrame]]:
-    """Return cell → the epochs that its setting pictures, and the evaluations of its pictured trial."""
-    found: dict[str, tuple[Array, pd.DataFrame]] = {}
-    rows = data.evaluations.merge(trials[[*SETTING, "cell", "lr", "seed"]], on=["cell", "lr", "seed"])
-    for _, group in rows.groupby(SETTING):
-        epochs = frame_epochs(group["epoch"].to_numpy(dtype=float))
-        for cell, own in group.groupby("cell"):
-            found[str(cell)] = epochs, own
-    return found
+def _frames(data: Study, trials: pd.DataFrame, setting: tuple[str, ...]) -> tuple[Array, dict[str, pd.DataFrame]]:
+    """Return the epochs that a setting pictures, and the evaluations of each cell's pictured trial."""
+    own = select(trials, **dict(zip(SETTING, setting, strict=True)))
+    rows = data.evaluations.merge(own[[*SETTING, "cell", "lr", "seed"]], on=["cell", "lr", "seed"])
+    epochs = frame_epochs(rows["epoch"].to_numpy(dtype=float))
+    return epochs, {str(cell): group for cell, group in rows.groupby("cell")}
 
 
 def _of_trial(table: pd.DataFrame, trial: dict[str, Any]) -> "pd.Series[bool]":

@@ -4,6 +4,8 @@ import csv
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 from pandas.api.types import is_bool_dtype, is_integer_dtype, is_numeric_dtype
 
@@ -50,10 +52,8 @@ def _fields(column: pd.Series, name: str) -> Callable[[slice], list[object]]:
         words = {True: "true", False: "false"}
         return lambda rows: [words.get(value, "") for value in column.iloc[rows].tolist()]
     if not is_numeric_dtype(column.dtype):
-        texts = column.astype(object).to_numpy()
-        return lambda rows: [
-            "" if gone else csv_safe(value) for value, gone in zip(texts[rows].tolist(), lost[rows], strict=True)
-        ]
+        texts = _safe_texts(column.astype(object).mask(lost, ""))
+        return lambda rows: texts[rows].tolist()
     whole = name in WHOLE and bool((column.dropna() % 1 == 0).all())
     if not lost.any() and not whole:
         return lambda rows: column.iloc[rows].tolist()
@@ -62,6 +62,14 @@ def _fields(column: pd.Series, name: str) -> Callable[[slice], list[object]]:
     return lambda rows: [
         "" if gone else form(value) for value, gone in zip(numbers[rows].tolist(), lost[rows].tolist(), strict=True)
     ]
+
+
+def _safe_texts(column: pd.Series) -> npt.NDArray[np.object_]:
+    """Return texts, and whatever else stands among them, through `csv_safe`: equal texts once."""
+    if not all(type(value) is str for value in column):
+        return pd.Series([csv_safe(value) for value in column], dtype=object).to_numpy()
+    codes, different = pd.factorize(column)
+    return np.array([csv_safe(value) for value in different], dtype=object)[codes]
 
 
 #: Columns that count things; pandas turns them into floats where a value is missing.
