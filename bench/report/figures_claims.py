@@ -92,16 +92,20 @@ def _panel(claim: Claim, rows: pd.DataFrame, unit: str, name: str, say: Messages
 
 
 def fill(text: str, most: int = LABEL) -> str:
-    """Break a text into lines of so many letters, an ideograph counting as two; it may be broken beside one."""
+    """Break a text into lines of so many letters, an ideograph counting as two.
+
+    Text with ideographs is broken after its commas; a part that is longer than a line, beside an ideograph.
+    """
     if not any(map(is_wide, text)):
         return textwrap.fill(text, most)
     lines = [""]
-    # No line begins with a comma or a closing bracket.
-    for part in re.findall(r"[^\S\n]+|[^\s\u2e80-\uff60]+|.[、，。；：）]*", text):
-        if half_ems(lines[-1] + part.rstrip()) > most and lines[-1].strip():
-            lines.append("")
-        lines[-1] += part if lines[-1] else part.lstrip()
-    return "\n".join(line.rstrip() for line in lines)
+    for part in re.findall(r"[^、，]+[、，]*", text):
+        letters = [part] if half_ems(part) <= most else re.findall(r"[^\u2e80-\uff60]+|.[、，：）]*", part)
+        for piece in letters:
+            if lines[-1] and half_ems(lines[-1] + piece.rstrip("、，")) > most:
+                lines.append("")
+            lines[-1] += piece
+    return "\n".join(line.strip() for line in lines)
 
 
 def _ticks(low: float, high: float, unit: str) -> list[float]:

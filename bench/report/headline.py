@@ -275,7 +275,7 @@ class _Speaker:
                 span = self._span(finite, partial(self.measure.effect, unit=scale))
                 spans.append(apart(self.measure, span, scale, say))
         what = say.listing(spans) or say("together.none", result=say.result(self.measure, "test"))
-        return say(f"together.{topic}", what=what, tally=say.listing(tally))
+        return say(f"together.{topic}", what=what, tally=say.listing(tally, "together.and"))
 
     def _span(self, rows: list[Row], form: Callable[[float], str]) -> str:
         """Write the least and the greatest effect with their optimizers, or one value where they look the same."""

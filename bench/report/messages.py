@@ -95,7 +95,7 @@ class Messages:
         language with the same values, which are retold likewise. Pieces are joined by "; ".
 
         Args:
-            kind: First part of the keys, such as "note".
+            kind: First part of the keys, such as "remark".
             text: In English; what fits no text is returned as it is.
         """
         if self.language == "en":

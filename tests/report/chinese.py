@@ -1,8 +1,9 @@
 """Which Latin words a Chinese report may have: those that its writers left in its texts, names and units."""
 
 import functools
+import json
 import re
-from collections.abc import Iterable
+from collections.abc import Sequence
 from html.parser import HTMLParser
 
 from bench.claims.claim import claim, claim_names
@@ -12,7 +13,7 @@ from bench.report.messages import messages
 
 #: Units, formats, and what a file is called.
 UNITS = {"pp", "ms", "min", "KiB", "MiB", "GiB", "CSV", "SVG", "Markdown"}
-WORD = re.compile(r"[A-Za-z][A-Za-z0-9_.'-]*[A-Za-z0-9]")
+WORD = re.compile(r"(?=[A-Za-z]\w)[A-Za-z][A-Za-z0-9_]*(?:[.'-][A-Za-z0-9_]+)*")
 
 
 @functools.cache
@@ -25,16 +26,22 @@ def left() -> frozenset[str]:
     for entry in published():
         texts += [entry.who, entry.source, entry.task, entry.optimizer, entry.quantity["zh"], entry.differs["zh"]]
         texts += [item.at for item in entry.values if item.at.startswith("B_")]
+    names = {*claim_names(), "ln", "mnist"}
     metrics = {name + end for kind in MEASURES.values() for name in kind.metrics for end in ("", RESCALED)}
-    return frozenset(word for text in texts for word in WORD.findall(text)) | metrics | UNITS
+    return frozenset(word for text in texts for word in WORD.findall(text)) | metrics | names | UNITS
 
 
-def strange(text: str, names: Iterable[str] = ()) -> list[str]:
+@functools.cache
+def known(names: tuple[str, ...]) -> frozenset[str]:
+    """What may stand in a report where names do."""
+    return left() | {word for name in names for word in WORD.findall(name)}
+
+
+def strange(text: str, names: Sequence[str] = ()) -> list[str]:
     """Return the Latin words of a text that are neither left in Chinese texts nor among names."""
-    known = left() | {word for name in names for word in WORD.findall(name)}
-    # Titles of tables elsewhere are quoted as they are.
-    words = WORD.findall(re.sub("“[^”]*”", " ", text))
-    return [word for word in words if word not in known and not re.fullmatch("[0-9a-f]{8,}", word)]
+    # Titles of tables elsewhere are quoted as they are; a script puts values in.
+    words = WORD.findall(re.sub(r"\{\w+\}|“[^”]*”", " ", text))
+    return [word for word in words if word not in known(tuple(names)) and not re.fullmatch("[0-9a-f]{8,}", word)]
 
 
 class Said(HTMLParser):
@@ -45,7 +52,7 @@ class Said(HTMLParser):
     """
 
     VOID = ("meta", "link", "input", "br")
-    SPOKEN = ("aria-label", "aria-valuetext", "title", "data-alt", "data-notes", "data-frames", "data-text", "content")
+    SPOKEN = ("aria-label", "aria-valuetext", "title", "data-alt", "data-frames", "data-text", "content")
     SILENT = ("script", "style", "pre", "code")
     SECTIONS = ("environment", "reproduce", "failed")
 
@@ -63,6 +70,7 @@ class Said(HTMLParser):
             self.silent = len(self.open) + 1
         if not self.silent and values.get("name") not in ("viewport", "color-scheme"):
             self.texts += [values[name] for name in self.SPOKEN if name in values]
+            self.texts += json.loads(values.get("data-notes", "{}")).values()
         if tag not in self.VOID:
             self.open.append(tag)
 
