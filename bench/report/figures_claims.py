@@ -114,8 +114,8 @@ def _ticks(low: float, high: float, unit: str) -> list[float]:
         return round_values(low, high)
     log = math.log(LOGS[unit])
     # Beyond, `write` has no number to write.
-    ends = (max(min(end * log, MOST_LOG), -MOST_LOG) for end in (low, high))
-    return [math.log(ratio) / log for ratio in round_ratios(*map(math.exp, ends))]
+    lowest, highest = (math.exp(max(min(end * log, MOST_LOG), -MOST_LOG)) for end in (low, high))
+    return [math.log(ratio) / log for ratio in round_ratios(lowest, highest)]
 
 
 def _tick(value: float, unit: str) -> str:
