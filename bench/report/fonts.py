@@ -43,10 +43,12 @@ def layout_fonts(language: str) -> list[str]:
 
 
 def page_fonts(language: str) -> str:
-    """Return what the page's style sheet says besides of a language's fonts; nothing for English."""
+    """Return what the page's style sheet says besides for a language's letters; nothing for English."""
     if language == "en":
         return ""
-    return f":root{{--sans:{FONT_STACKS[language]};--serif:{HEADING_STACKS[language]}}}"
+    # Upright ideographs in headings that are turned would stand on their heads.
+    turned = ".matrix thead th span{text-orientation:sideways}"
+    return f":root{{--sans:{FONT_STACKS[language]};--serif:{HEADING_STACKS[language]}}}{turned}"
 
 
 def half_ems(text: str) -> int:

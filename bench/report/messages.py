@@ -43,7 +43,7 @@ class Messages:
         """Join names as in a sentence: a, b and c; or by another text before the last."""
         if len(items) < 2:
             return "".join(items)
-        return self(last).join([self("list.join").join(items[:-1]), items[-1]])
+        return _joined(self("list.join").join(items[:-1]), self(last), items[-1])
 
     def names(self, items: Sequence[str], noun: str, most: int = 6) -> str:
         """Join names, or say how many there are where they would fill a paragraph: 19 optimizers."""
@@ -105,6 +105,17 @@ class Messages:
                 return self(key, **{name: self.retold(kind, value) for name, value in match.groupdict().items()})
         parts = text.split("; ")
         return self("list.clause").join(self.retold(kind, part) for part in parts) if len(parts) > 1 else text
+
+
+def _joined(before: str, joint: str, after: str) -> str:
+    """Join two texts by a word; an ideograph is set apart from Latin letters and digits beside it."""
+    if re.fullmatch("[\u4e00-\u9fff]+", joint):
+        joint = " " * _is_latin(before[-1:]) + joint + " " * _is_latin(after[:1])
+    return f"{before}{joint}{after}"
+
+
+def _is_latin(letter: str) -> bool:
+    return letter.isascii() and letter.isalnum()
 
 
 @functools.cache

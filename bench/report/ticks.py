@@ -20,11 +20,15 @@ def round_values(low: float, high: float, most: int = MOST) -> list[float]:
         most: How many fit.
     """
     found: list[float] = []
-    for bins in range(most - 1, 2 * most):
-        ticks = MaxNLocator(bins, steps=[1, 2, 5, 10]).tick_values(low, high)
-        inside = [float(tick) for tick in ticks if low <= tick <= high]
-        if len(inside) <= most and len(inside) > len(found):
-            found = inside
+    # Quarters are less round, and better than two labels alone.
+    for steps in ([1, 2, 5, 10], [1, 2, 2.5, 5, 10]):
+        for bins in range(most - 1, 2 * most):
+            ticks = MaxNLocator(bins, steps=steps).tick_values(low, high)
+            inside = [float(tick) for tick in ticks if low <= tick <= high]
+            if len(found) < len(inside) <= most:
+                found = inside
+        if len(found) > 2:
+            break
     return found
 
 

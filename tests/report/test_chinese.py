@@ -123,6 +123,12 @@ def test_what_tables_say_is_retold_in_its_pieces() -> None:
     assert messages("en").retold("remark", note) == note
 
 
+def test_names_are_set_apart_from_the_word_that_joins_them() -> None:
+    assert messages("zh").listing(["sgd", "adam", "训练"]) == "sgd、adam 和训练"
+    assert messages("zh").listing(["训练", "3 步"]) == "训练和 3 步"
+    assert messages("en").listing(["sgd", "adam"]) == "sgd and adam"
+
+
 def test_layout_takes_an_ideograph_for_one_em_without_a_warning() -> None:
     with warnings.catch_warnings(), figure_style("zh"):
         warnings.simplefilter("error")

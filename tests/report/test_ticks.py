@@ -19,6 +19,7 @@ from bench.report.ticks import LINEAR, MOST, round_ratios, round_values
         ((0.8, 1.25), [0.8, 0.9, 1, 1.1, 1.2]),
         ((1e-6, 1e6), [1e-6, 1e-3, 1, 1e3, 1e6]),
         ((0.3, 0.95), [0.4, 0.6, 0.8]),
+        ((0.58, 1.65), [0.75, 1, 1.25, 1.5]),
     ],
 )
 def test_round_ratios(ends: tuple[float, float], expected: list[float]) -> None:
@@ -42,7 +43,7 @@ def test_values_are_few_and_equally_far_apart(low: float, width: float) -> None:
     assert 2 <= len(found) <= MOST
     steps = [later - earlier for earlier, later in itertools.pairwise(found)]
     assert steps == pytest.approx([steps[0]] * len(steps))
-    assert round(steps[0] / 10 ** math.floor(math.log10(steps[0]) + 1e-9), 6) in (1, 2, 5)
+    assert round(steps[0] / 10 ** math.floor(math.log10(steps[0]) + 1e-9), 6) in (1, 2, 2.5, 5)
 
 
 def test_estimates_are_labelled_in_what_they_are_written_in() -> None:
