@@ -20,8 +20,6 @@ LOSS_MARGIN = 0.10
 #: From so many test examples on, a second decimal of a percentage says something.
 _FINE = 10_000
 
-_SPLITS = {"train": "training", "val": "validation", "test": "test"}
-
 
 class Measure:
     """A measure that results are ranked by.
@@ -32,14 +30,12 @@ class Measure:
         test_examples: How many examples the test split holds, None where that is not known.
         unit: What a value is and its unit, for tables.
         worse: What a larger batch that ends worse does, for claims.
-        gap_label: What the generalisation gap is, for axes; it is positive where training results are better.
     """
 
     name: ClassVar[str]
     direction: ClassVar[int]
     unit: ClassVar[str]
     worse: ClassVar[str]
-    gap_label: ClassVar[str]
 
     def __init__(self, test_examples: int | None = None) -> None:
         self.test_examples = test_examples
@@ -47,14 +43,6 @@ class Measure:
     def column(self, split: str) -> str:
         """Return the column of the tables that holds the measure on a split: "train", "val" or "test"."""
         return f"{split}_{self.name}"
-
-    def of(self, split: str) -> str:
-        """Name the measure on a split: "validation accuracy"."""
-        return f"{_SPLITS[split]} {self.name}"
-
-    def axis(self, split: str) -> str:
-        """Label an axis of the measure on a split."""
-        return self.of(split)
 
     def value(self, value: float) -> str:
         """Write a value with its unit."""
@@ -73,7 +61,7 @@ class Measure:
         raise NotImplementedError
 
     def gap(self, value: float) -> str:
-        """Write a generalisation gap."""
+        """Write a generalisation gap, which is positive where training results are better."""
         raise NotImplementedError
 
     def effect(self, value: float, unit: str) -> str:
@@ -92,16 +80,11 @@ class Accuracy(Measure):
     direction = 1
     unit = "test accuracy, fraction"
     worse = "generalises worse than the smallest"
-    gap_label = "training − test accuracy (pp)"
 
     @property
     def digits(self) -> int:
         """How many decimals of a percentage are worth writing."""
         return 2 if self.test_examples is not None and self.test_examples >= _FINE else 1
-
-    def axis(self, split: str) -> str:
-        """Label an axis in percent."""
-        return f"{self.of(split)} (%)"
 
     def value(self, value: float) -> str:
         """Write a percentage: 93.4 %."""
@@ -139,7 +122,6 @@ class Loss(Measure):
     direction = -1
     unit = "test loss"
     worse = "ends at a higher test loss than the smallest"
-    gap_label = "test − training loss"
 
     def value(self, value: float) -> str:
         """Write a loss: 0.0123."""

@@ -96,21 +96,8 @@ def signed(value: float, digits: int = 3) -> str:
     return f"+{number(value, digits)}" if math.isfinite(value) and value > 0 else number(value, digits)
 
 
-def span(ascending: Sequence[float]) -> str:
-    """Write the ends of ascending values: 1.2 to 3.4, or one number where they look the same."""
-    low, high = (number(value, 2) for value in (ascending[0], ascending[-1]))
-    return low if low == high else f"{low} to {high}"
-
-
-def batch_name(batch_size: float, full_batch: bool = False) -> str:
-    """Write a batch size, marking the one that is the whole training split: full (4000)."""
-    return f"full ({round(batch_size)})" if full_batch else str(round(batch_size))
-
-
-def short_batch(batch_size: float, full_batch: bool = False) -> str:
-    """Write a batch size where there is little room: 1024, 16k, full."""
-    if full_batch:
-        return "full"
+def short_batch(batch_size: float) -> str:
+    """Write a batch size where there is little room: 1024, 16k."""
     return str(round(batch_size)) if batch_size < 10_000 else number(batch_size)
 
 
@@ -131,11 +118,6 @@ def _power(exponent: int) -> str:
 def capital(text: str) -> str:
     """Write a text with a capital first letter."""
     return text[:1].upper() + text[1:]
-
-
-def names(items: Sequence[str], noun: str, most: int = 6) -> str:
-    """Join names as in a sentence, or say how many there are where they would fill a paragraph: 19 optimizers."""
-    return listing(items) if len(items) <= most else plural(len(items), noun)
 
 
 def listing(items: Sequence[str]) -> str:

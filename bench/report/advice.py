@@ -42,7 +42,7 @@ def advised(results: Results, say: Messages) -> list[Advice]:
     names = varying(table, CONDITION)
     found = []
     for row in records(table):
-        batch = _Batch(full, str(row["task"]))
+        batch = _Batch(full, str(row["task"]), say)
         known = math.isfinite(row["batch_size"])
         answer = say("advice.size", batch=batch(row["batch_size"])) if known else say("advice.none")
         told = _size(row, batch, say) if known else [say("advice.reason")]
@@ -57,9 +57,10 @@ class _Batch:
 
     full: set[tuple[str, int]]
     task: str
+    say: Messages
 
     def __call__(self, size: float) -> str:
-        return words.batch_name(size, (self.task, round(size)) in self.full)
+        return self.say.batch(size, (self.task, round(size)) in self.full)
 
 
 def _size(row: dict[str, Any], batch: _Batch, say: Messages) -> list[str]:
@@ -103,7 +104,7 @@ def _rules(row: dict[str, Any], batch: _Batch, say: Messages) -> list[str]:
         named = [say.word("advice.rule", rule) for rule in EXPONENTS if row[f"rule_{rule}"] == outcome]
         if named:
             clauses.append(say(f"advice.{outcome}", rules=say.listing(named)))
-    rules = say("advice.clause").join(clauses)
+    rules = say("list.clause").join(clauses)
     return [say("advice.rules", reference=batch(row["rule_reference"]), batch=batch(row["rule_batch"]), rules=rules)]
 
 

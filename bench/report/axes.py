@@ -12,27 +12,29 @@ from matplotlib.ticker import FixedFormatter, FixedLocator, FuncFormatter, LogLo
 
 from bench.analysis import words
 from bench.analysis.measures import Measure
+from bench.report.messages import Messages
 from bench.report.style import DASHES, INK, MARKERS, PAPER, SERIES
 
 Array = npt.NDArray[np.float64]
 
 
-def batch_axis(axes: Axes, sizes: Sequence[int], full: set[int], most: int = 8) -> None:
+def batch_axis(axes: Axes, sizes: Sequence[int], full: set[int], say: Messages, most: int = 8) -> None:
     """Label the horizontal axis with the batch sizes measured, the full batch by name.
 
     Args:
         axes: Axes to set up; its horizontal scale becomes logarithmic.
         sizes: Batch sizes of the figure, ascending.
         full: Those that are the whole training split.
+        say: The language of the label.
         most: How many labels fit side by side.
     """
     axes.set_xscale("log", base=2)
     axes.set_xlim(sizes[0] / 1.5, sizes[-1] * 1.5)
     shown = spread(sizes, most)
     axes.xaxis.set_major_locator(FixedLocator(list(shown)))
-    axes.xaxis.set_major_formatter(FixedFormatter([words.short_batch(size, size in full) for size in shown]))
+    axes.xaxis.set_major_formatter(FixedFormatter([say.short_batch(size, size in full) for size in shown]))
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.set_xlabel("batch size (examples)")
+    axes.set_xlabel(say("axis.batch"))
 
 
 def spread(sizes: Sequence[int], most: int) -> list[int]:
@@ -99,20 +101,20 @@ def accuracy_axis(axes: Axes, label: str, low: float, high: float) -> None:
     axes.set_ylabel(label)
 
 
-def measure_axis(axes: Axes, measure: Measure, split: str, low: float, high: float) -> None:
+def measure_axis(axes: Axes, measure: Measure, label: str, low: float, high: float) -> None:
     """Set up the vertical axis for a task's own measure: `accuracy_axis` or `loss_axis`.
 
     Args:
         axes: Axes to set up, with everything drawn.
         measure: What the task is judged by.
-        split: "train", "val" or "test".
+        label: What the values are, as `Messages.axis` says it.
         low: Smallest value to be seen.
         high: Largest value to be seen.
     """
     if measure.name == "accuracy":
-        accuracy_axis(axes, measure.axis(split), low, high)
+        accuracy_axis(axes, label, low, high)
     else:
-        loss_axis(axes, measure.axis(split), low, high)
+        loss_axis(axes, label, low, high)
 
 
 def loss_axis(axes: Axes, label: str, low: float, high: float) -> None:

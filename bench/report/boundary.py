@@ -20,10 +20,13 @@ from contourpy import contour_generator
 from PIL import Image
 
 from bench.analysis import words
+from bench.analysis.measures import Accuracy, Loss
 from bench.analysis.pictures import Plane
 from bench.analysis.study import records
+from bench.report.fonts import FONT_STACKS
+from bench.report.messages import Messages
 from bench.report.plot import Panel, Plot, Scene, tidy
-from bench.report.style import FONT_STACK, SERIES, drawing
+from bench.report.style import SERIES, drawing
 
 Array = npt.NDArray[np.float64]
 
@@ -65,7 +68,7 @@ def boundary(scene: Scene) -> Film | None:
     if fields.empty:
         return None
     moments = fields.drop_duplicates("frame").sort_values("frame")
-    frames = tuple(f"epoch {words.number(float(epoch))}" for epoch in moments["frame_epoch"])
+    frames = tuple(scene.say("film.epoch", epoch=words.number(float(epoch))) for epoch in moments["frame_epoch"])
     shared: dict[str, str] = {}
     rows = []
     for optimizer in scene.optimizers:
@@ -81,7 +84,7 @@ def boundary(scene: Scene) -> Film | None:
     plane = scene.pictures.planes[str(fields["cell"].iloc[0])]
     return Film(
         scene.name("boundary"),
-        "Decision boundary" if plane.classes else "Output over the plane",
+        scene.say(f"figure.boundary.{_kind(plane)}.title"),
         _caption(scene, plane, len(frames)),
         tuple(panel for _, panels in rows for panel in panels),
         tidy(fields, columns),
@@ -91,29 +94,23 @@ def boundary(scene: Scene) -> Film | None:
 
 
 def _caption(scene: Scene, plane: Plane, frames: int) -> str:
-    x_lo, x_hi, y_lo, y_hi = (words.number(end) for end in plane.extent)
-    kept = f"{len(plane.points)} training points"
+    say, ends = scene.say, dict(zip(("x_lo", "x_hi", "y_lo", "y_hi"), map(words.number, plane.extent), strict=True))
+    points = say("figure.boundary.points", points=len(plane.points))
     if len(plane.test_points):
-        kept += f" and, small and faint, {len(plane.test_points)} test points"
-    if plane.classes:
-        field = "Blue: the output is positive; orange: negative; the stronger, the surer. The line is the boundary."
-        marks = f"Circles are of the positive class, squares of the negative: {kept}."
-    else:
-        field = "Blue: the output is positive; orange: negative; the stronger, the larger. The line is where it is 0."
-        marks = f"Marks have the colour of their label, circles above 0, squares below, specks at 0: {kept}."
-    text = (
-        f"{field} {marks} The plane spans x {x_lo} … {x_hi}, y {y_lo} … {y_hi}. Each batch size at its own best "
-        "learning rate (chosen at the end of the run), first seed."
-    )
+        points += say("figure.boundary.test_points", points=len(plane.test_points))
+    text = say(f"figure.boundary.{_kind(plane)}.caption", points=points)
+    text += say("figure.boundary.plane", **ends)
     if frames > 1:
-        text += (
-            f" The slider steps through {frames} moments of training for all pictures together, evenly in the "
-            "logarithm of epochs; each shows its last evaluation at or before."
-        )
-    trials = scene.rows(scene.pictures.trials, status="diverged")
-    if lost := [f"{row['optimizer']} at batch {scene.batch(row['batch_size'])}" for row in records(trials)]:
-        text += f" Diverged: {words.listing(lost)}."
-    return text
+        text += say("figure.boundary.slider", frames=frames)
+    trials = records(scene.rows(scene.pictures.trials, status="diverged"))
+    lost = [
+        say("figure.boundary.lost", optimizer=row["optimizer"], batch=scene.batch(row["batch_size"])) for row in trials
+    ]
+    return text + (say("figure.boundary.diverged", names=say.listing(lost)) if lost else "")
+
+
+def _kind(plane: Plane) -> str:
+    return "classes" if plane.classes else "values"
 
 
 def _panel(scene: Scene, rows: pd.DataFrame, shared: dict[str, str]) -> Panel:
@@ -131,12 +128,13 @@ def _panel(scene: Scene, rows: pd.DataFrame, shared: dict[str, str]) -> Panel:
         kind = " ".join(["frame", *(f"f{number}" for number in sorted(numbers))])
         kind += " last shown" if row["step"] == last["step"] else ""
         pictures.append((kind, _field(sheet, row["values"], scale, "1" if plane.classes else ".6")))
-        labels.append((kind, _words(sheet, row, plane.classes)))
+        labels.append((kind, _words(sheet, row, plane.classes, scene.say)))
     points = _points(sheet, plane, scale)
+    fonts = html.escape(FONT_STACKS[scene.say.language])
     head = (
         f'<defs><clipPath id="{name}-plane"><rect y="{ABOVE}" width="{WIDTH}" height="{sheet.height}"/>'
         "</clipPath></defs>"
-        f'<g font-family="{html.escape(FONT_STACK)}" font-size="26" fill="currentColor">'
+        f'<g font-family="{fonts}" font-size="26" fill="currentColor">'
         f'<text y="31" font-weight="600">{html.escape(_title(scene, last["batch_size"]))}</text>'
     )
     tail = (
@@ -157,14 +155,17 @@ def _panel(scene: Scene, rows: pd.DataFrame, shared: dict[str, str]) -> Panel:
     first = shared.setdefault(points, f"{name}-points")
     here = f'<g id="{first}">{points}</g>' if first == f"{name}-points" else f'<use href="#{first}"/>'
     text = _alt(scene, last, batch)
-    title = f"{optimizer}, batch {batch}"
+    title = scene.say("panel.optimizer_batch", optimizer=optimizer, batch=batch)
     inline, alone = body(range(len(pictures)), here), body([len(pictures) - 1], points)
-    return Panel(name, title, text, drawing(f"0 0 {WIDTH} {sheet.total}", inline, title, text, alone))
+    return Panel(
+        name, title, text, drawing(f"0 0 {WIDTH} {sheet.total}", inline, title, text, alone, scene.say.language)
+    )
 
 
 def _title(scene: Scene, size: float) -> str:
-    short = words.short_batch(size, round(size) in scene.full)
-    return f"batch {short}" if short != "full" else "full batch"
+    if round(size) in scene.full:
+        return scene.say("panel.full_batch")
+    return scene.say("panel.batch", batch=scene.short_batch(size))
 
 
 def _equal(shown: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
@@ -178,30 +179,32 @@ def _equal(shown: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
     return groups
 
 
-def _words(sheet: "Sheet", row: dict[str, Any], classes: bool) -> str:
-    at = f'<text x="{WIDTH}" y="31" text-anchor="end">epoch {words.number(row["epoch"])}</text>'
+def _words(sheet: "Sheet", row: dict[str, Any], classes: bool, say: Messages) -> str:
+    epoch = say("film.epoch", epoch=words.number(row["epoch"]))
+    at = f'<text x="{WIDTH}" y="31" text-anchor="end">{epoch}</text>'
     if not np.isfinite(row["values"]).all():
-        result = "diverged"
+        result = say("status.diverged")
     elif classes and math.isfinite(row["test_accuracy"]):
-        result = f"test {words.percent(row['test_accuracy'])}"
+        result = say("film.accuracy", value=words.percent(row["test_accuracy"]))
     elif math.isfinite(row["test_loss"]):
-        result = f"test loss {words.number(row['test_loss'], 2)}"
+        result = say("film.loss", value=words.number(row["test_loss"], 2))
     else:
         return at
     return f'{at}<text y="{sheet.total - 8}" fill-opacity=".8">{result}</text>'
 
 
 def _alt(scene: Scene, row: dict[str, Any], batch: str) -> str:
-    said = f"{row['optimizer']} on {scene.setting['task']}, batch {batch}, epoch {words.number(row['epoch'])}: "
+    say, where = scene.say, {"optimizer": row["optimizer"], "task": scene.setting["task"], "batch": batch}
+    said = say("alt.film.where", **where, epoch=words.number(row["epoch"]))
     if not np.isfinite(row["values"]).all():
-        return said + f"diverged, the output is not finite after {words.count(row['step'])} steps."
-    said += f"the output is positive over {words.percent(row['positive'])} of the plane"
-    for split, name in (("train", "training"), ("test", "test")):
-        if math.isfinite(row[f"{split}_accuracy"]):
-            said += f", {name} accuracy {words.percent(row[f'{split}_accuracy'])}"
-        elif math.isfinite(row[f"{split}_loss"]):
-            said += f", {name} loss {words.number(row[f'{split}_loss'])}"
-    return said + "."
+        return said + say("alt.film.diverged", steps=words.count(row["step"]))
+    said += say("alt.film.positive", share=words.percent(row["positive"]))
+    for split in ("train", "test"):
+        for measure, form in ((Accuracy(), words.percent), (Loss(), words.number)):
+            if math.isfinite(value := row[measure.column(split)]):
+                said += say("alt.film.result", result=say.result(measure, split), value=form(value))
+                break
+    return said + say("alt.film.end")
 
 
 class Sheet:

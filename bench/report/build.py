@@ -173,7 +173,7 @@ def _page(
         if parts or name not in PICTURES:
             folded = many and name not in PICTURES
             sections.append(Section(name, *_headings(name, measure, claims.say), tuple(parts), folded))
-    if plot := figures_profile.performance_profile(results):
+    if plot := figures_profile.performance_profile(results, claims.say):
         section = Section("profile", *_headings("profile", measure, claims.say), (Part(None, (plot,)),))
         # Before the folded settings; after the figures that every sweep has.
         sections.insert(0 if many else len(sections), section)

@@ -14,7 +14,7 @@ from bench.analysis.rules import RULES
 from bench.analysis.study import CONDITION, records
 from bench.claims.claim import Claim
 from bench.claims.evidence import Judged
-from bench.claims.wall import BESIDE, MISSING
+from bench.claims.wall import BESIDE, MISSING, MIXED, PARTLY, SETTLED
 from bench.report.messages import Messages
 from bench.report.plot import Plot
 from bench.report.published import published_table
@@ -29,6 +29,8 @@ MOST_NOTES = 8
 #: What a statistic is taken across.
 ACROSS = "–"
 FILE = "claims.csv"
+#: Verdicts besides "supported" that settle a place: named on the wall where places contradict one another.
+MIXED_OTHERS = ("refuted", "equivalent")
 
 
 @dataclass(frozen=True)
@@ -139,6 +141,13 @@ class Claims:
             counts = self.say("wall.missing", experiment=claim.experiment)
         elif verdict == BESIDE:
             counts = self.say("wall.beside", holds=row["holds_elsewhere"], of=row["elsewhere"])
+        elif verdict.startswith(PARTLY):
+            word = verdict.removeprefix(PARTLY)
+            counts = self.say("wall.partly", some=row[SETTLED[word]], of=row["primary"])
+        elif verdict == MIXED:
+            counts = self.say("wall.holds", holds=row["holds"], of=row["primary"])
+            others = [word for word in MIXED_OTHERS if row[SETTLED[word]]]
+            counts += "".join(self.say(f"wall.also.{word}", some=row[SETTLED[word]]) for word in others)
         else:
             counts = self.say("wall.holds", holds=row["holds"], of=row["primary"])
         sentence = claim.sentence[self.say.language]
@@ -152,15 +161,15 @@ class Claims:
         published = published_table(claim, found, self.say)
         facts = _facts(claim, self.say)
         if self.several and len(found):
-            facts.append((self.say("claims.judged_on"), ", ".join(dict.fromkeys(found["sweep"]))))
+            facts.append((self.say("claims.judged_on"), self.say("list.join").join(dict.fromkeys(found["sweep"]))))
         notes = tuple(_notes(found, self.say))
         return Told(brick, tuple(facts), tables, notes, plots, published, command)
 
 
 def place_label(row: dict[str, Any], varying: Sequence[str], say: Messages) -> str:
     """Name a place by what tells it apart from others."""
-    told = [say.word(name, str(row[name])) for name in varying if str(row[name]) not in ("", ACROSS)]
-    return ", ".join(told) or say("claims.across")
+    told = [say.place(name, str(row[name])) for name in varying if str(row[name]) not in ("", ACROSS)]
+    return say("list.join").join(told) or say("claims.across")
 
 
 def varying(rows: pd.DataFrame, names: Sequence[str]) -> list[str]:
@@ -179,20 +188,21 @@ def _ordered(values: Sequence[str], order: Sequence[str]) -> list[str]:
 
 def _facts(claim: Claim, say: Messages) -> list[tuple[str, str]]:
     null = write_null(claim)
-    primary = ", ".join(say.word(name, value) for name, value in claim.primary.items() if value)
+    primary = say("list.join").join(say.place(name, value) for name, value in claim.primary.items() if value)
     margins = []
     for tasks, margin in claim.margin.items():
         where = say("claims.rest") if len(claim.margin) > 1 else ""
         where = where if tasks == "else" else say("claims.task", tasks=tasks)
         size = f"{words.number(100 * margin)} pp" if claim.unit == "fraction" else words.number(margin)
-        margins.append(" ".join([say("claims.below", margin=size), *([where] if where else [])]))
+        below = say("claims.below", margin=size)
+        margins.append(say("claims.below_where", below=below, where=where) if where else below)
     return [
         (say("claims.measured"), claim.contrast[say.language]),
         (say("claims.says"), say(f"direction.{claim.direction}", null=null)),
-        (say("claims.margin"), ", ".join(margins)),
+        (say("claims.margin"), say("list.join").join(margins)),
         (say("claims.primary"), primary or say("claims.everywhere")),
-        (say("claims.who"), claim.who),
-        (say("claims.literature"), claim.literature),
+        (say("claims.who"), say.from_declaration("who", claim.who, claim.who)),
+        (say("claims.literature"), say.from_declaration("literature", claim.name, claim.literature)),
     ]
 
 
@@ -200,11 +210,17 @@ def _notes(found: pd.DataFrame, say: Messages) -> list[str]:
     noted = found[found["note"] != ""]
     if len(noted) <= MOST_NOTES:
         names = varying(found, [*CONDITION, "budget", "rule", "measure"]) if len(found) else []
-        return [f"{place_label(row, names, say)}: {row['note']}" for row in records(noted)]
+        return [
+            say("claims.note", place=place_label(row, names, say), note=say.retold("remark", str(row["note"])))
+            for row in records(noted)
+        ]
     # Most places of a condition say the same.
-    told = [f"{note} (× {count})" for note, count in noted["note"].value_counts(sort=False).items()]
-    more = [say("claims.hidden", rows=len(told) - MOST_NOTES)] if len(told) > MOST_NOTES else []
-    return told[:MOST_NOTES] + more
+    counts = noted["note"].value_counts(sort=False)
+    told = [
+        say("claims.note_times", note=say.retold("remark", str(note)), count=count)
+        for note, count in counts.head(MOST_NOTES).items()
+    ]
+    return told + ([say("claims.hidden", rows=len(counts) - MOST_NOTES)] if len(counts) > MOST_NOTES else [])
 
 
 def _tables(claim: Claim, found: pd.DataFrame, say: Messages) -> list[Table]:
@@ -219,7 +235,7 @@ def _tables(claim: Claim, found: pd.DataFrame, say: Messages) -> list[Table]:
             names = varying(rows, CONDITION)
             for _, mine in rows.groupby(CONDITION, sort=False):
                 where = place_label(records(mine)[0], names, say)
-                tables.append(_matrix(mine, say("claims.caption", where=where, unit=unit_name(str(unit))), say))
+                tables.append(_matrix(mine, say("claims.caption", where=where, unit=unit_name(str(unit), say)), say))
     return tables
 
 
@@ -234,7 +250,8 @@ def _matrix(rows: pd.DataFrame, caption: str, say: Messages) -> Table:
     ]
     lines = []
     for budget, measure in heads:
-        head = Cell(say.word("budget", budget) if budget else measure or "–", measure if budget else "")
+        named = say.place("measure", measure)
+        head = Cell(say.word("budget", budget) if budget else named or "–", named if budget else "")
         entries = [by_place.get((budget, measure, rule)) for rule in rules]
         lines.append((head, *[_entry(row, say) if row else Cell("–") for row in entries]))
     columns = (say("claims.budget"), *[say.word("rule", rule or "none") for rule in rules])
@@ -249,7 +266,7 @@ def _list(rows: pd.DataFrame, unit: str, single: bool, say: Messages) -> Table:
         names = [*names, *[name for name in ("budget", "rule") if shown[name].nunique() > 1]]
     lines = [(Cell(place_label(row, names, say)), _entry(row, say)) for row in records(shown.head(MOST_ROWS))]
     where = "claims.caption" if single else "claims.condensed"
-    caption = say(where, where=say("claims.everywhere"), unit=unit_name(unit))
+    caption = say(where, where=say("claims.everywhere"), unit=unit_name(unit, say))
     if len(shown) > MOST_ROWS:
         caption += f" {say('claims.hidden', rows=len(shown) - MOST_ROWS)}"
     if len(shown) < len(rows):
@@ -260,7 +277,7 @@ def _list(rows: pd.DataFrame, unit: str, single: bool, say: Messages) -> Table:
 def _entry(row: dict[str, Any], say: Messages) -> Entry:
     unit, verdict = str(row["unit"]), str(row["verdict"])
     interval = write_interval(row["lo_adjusted"], row["hi_adjusted"], unit) or say("claims.no_interval")
-    count = ", ".join([say("claims.n", n=round(row["n"])), *_needed(row, say)])
+    count = say("list.join").join([say("claims.n", n=round(row["n"])), *_needed(row, say)])
     place = tuple(
         (name, "" if row[name] == ACROSS else str(row[name])) for name in ("budget", "rule", "task", "optimizer")
     )

@@ -16,8 +16,9 @@ from bench.analysis import words
 from bench.analysis.pictures import Plane, noise_paths, path_ends
 from bench.analysis.study import records, select
 from bench.report.axes import legend
+from bench.report.messages import Messages
 from bench.report.plot import Panel, Plot, Scene, tidy
-from bench.report.style import DASHES, INK, MARKERS, PAPER, SERIES, Drawing, canvas, figure_style
+from bench.report.style import DASHES, INK, MARKERS, PAPER, SERIES, Drawing, canvas
 
 Array = npt.NDArray[np.float64]
 
@@ -46,22 +47,16 @@ def paths(scene: Scene) -> Plot | None:
             if not mine.empty:
                 panels.append(_paths_panel(scene, mine, select(ends, batch_size=size), group, number, shared))
     columns = ["optimizer", "batch_size", "lr", "seed", "step", "x", "y"]
-    title = f"Paths on {scene.setting['task']}"
+    title = scene.say("figure.downhill.title", task=scene.setting["task"])
     return Plot(scene.name("downhill"), title, _caption(scene, ends), tuple(panels), tidy(shown, columns), 3)
 
 
 def _caption(scene: Scene, ends: pd.DataFrame) -> str:
-    text = (
-        "The higher the loss, the stronger the shade; its levels are evenly spaced in the logarithm of the loss above "
-        "the lowest in the picture. Ring: the start. Star: a minimiser. Each optimizer at the learning rate that is "
-        "best for it at that batch size (chosen at the end of the run), first seed; its positions at evaluations are "
-        "joined by straight lines, and its mark stands at the last."
-    )
-    diverged = ends["status"] == "diverged"
+    text, diverged = scene.say("figure.downhill.caption"), ends["status"] == "diverged"
     if named := _named(scene, ends[ends["left"] & ~diverged]):
-        text += f" Paths that leave the picture are cut off at its edge: {named}."
+        text += scene.say("figure.downhill.cut", names=named)
     if named := _named(scene, ends[diverged]):
-        text += f" Diverged: {named}."
+        text += scene.say("figure.downhill.diverged", names=named)
     return text
 
 
@@ -69,8 +64,8 @@ def _named(scene: Scene, rows: pd.DataFrame) -> str:
     said = []
     for optimizer, group in rows.groupby("optimizer"):
         sizes = [scene.batch(size) for size in sorted(group["batch_size"])]
-        said.append(f"{optimizer} (batch {words.listing(sizes)})")
-    return words.listing(said)
+        said.append(scene.say("figure.downhill.named", optimizer=optimizer, sizes=scene.say.listing(sizes)))
+    return scene.say.listing(said)
 
 
 def _paths_panel(
@@ -79,8 +74,8 @@ def _paths_panel(
     size = int(rows["batch_size"].iloc[0])
     plane = scene.pictures.planes[str(rows["cell"].iloc[0])]
     batch = scene.batch(size)
-    title = f"batch {batch}"
-    with figure_style():
+    title = scene.say("panel.batch", batch=batch)
+    with scene.style():
         figure = canvas(height=4.9)
         axes = figure.add_subplot()
         _surface(axes, plane)
@@ -89,20 +84,21 @@ def _paths_panel(
         _marks(axes, plane, rows)
         axes.set_title(title)
         legend(figure, group, columns=3)
-        said = [_ending(row) for row in records(ends[ends["optimizer"].isin(group)])]
-        alt = f"{scene.setting['task']}, batch {batch}: {'; '.join(said)}."
+        said = [_ending(row, scene.say) for row in records(ends[ends["optimizer"].isin(group)])]
+        told = scene.say("list.clause").join(said)
+        alt = scene.say("alt.paths", task=scene.setting["task"], batch=batch, told=told)
         name = scene.name("downhill", size, number or "")
         return _light(scene.panel(figure, name, title, alt), shared)
 
 
-def _ending(row: dict[str, object]) -> str:
+def _ending(row: dict[str, object], say: Messages) -> str:
     at = f"({words.number(float(str(row['x'])))}, {words.number(float(str(row['y'])))})"
-    away = float(str(row["distance"]))
-    text = f"{row['optimizer']} {'diverged' if row['status'] == 'diverged' else 'ends'} at {at}"
-    text += f" after {words.count(float(str(row['steps'])))} steps"
+    away, steps = float(str(row["distance"])), words.count(float(str(row["steps"])))
+    how = "diverged" if row["status"] == "diverged" else "ends"
+    text = say(f"alt.path.{how}", optimizer=row["optimizer"], at=at, steps=steps)
     if np.isfinite(away):
-        text += f", {words.number(away, 2)} from the nearest minimiser"
-    return text + (", and was outside the picture" if row["left"] else "")
+        text += say("alt.path.away", away=words.number(away, 2))
+    return text + (say("alt.path.left") if row["left"] else "")
 
 
 def noise(scene: Scene) -> Plot | None:
@@ -120,33 +116,29 @@ def noise(scene: Scene) -> Plot | None:
     shared: dict[str, str] = {}
     panels = [_noise_panel(scene, select(shown, batch_size=size), ends, index, shared) for size in sizes]
     common = shown.loc[shown["common"], "lr"]
-    text = f"{optimizer} from the same start and seed with every batch size"
-    if len(common):
-        text += f", at learning rate {words.learning_rate(float(common.iloc[0]))}"
-    if not shown["common"].all():
-        text += " where it has a path, elsewhere at the rate in the title"
-    text += ": the fewer examples in a step, the more it is shaken. Marks as above."
+    rate = scene.say("figure.noise.rate", lr=words.learning_rate(float(common.iloc[0]))) if len(common) else ""
+    elsewhere = "" if shown["common"].all() else scene.say("figure.noise.elsewhere")
+    text = scene.say("figure.noise.caption", optimizer=optimizer, rate=rate, elsewhere=elsewhere)
     columns = ["optimizer", "batch_size", "lr", "seed", "step", "x", "y", "common"]
-    title = f"What noise does to {optimizer}"
+    title = scene.say("figure.noise.title", optimizer=optimizer)
     return Plot(scene.name("batch-noise"), title, text, tuple(panels), tidy(shown, columns), 4)
 
 
 def _noise_panel(scene: Scene, rows: pd.DataFrame, ends: pd.DataFrame, index: int, shared: dict[str, str]) -> Panel:
     size, rate = int(rows["batch_size"].iloc[0]), float(rows["lr"].iloc[0])
     plane = scene.pictures.planes[str(rows["cell"].iloc[0])]
-    title = f"batch {words.short_batch(size, size in scene.full)}"
+    title = scene.say("panel.batch", batch=scene.short_batch(size))
     title += "" if rows["common"].all() else f" ({words.learning_rate(rate)})"
-    with figure_style():
+    with scene.style():
         figure = canvas(2.5, 2.65)
         axes = figure.add_subplot()
         _surface(axes, plane)
         _path(axes, rows, index)
         _marks(axes, plane, rows)
         axes.set(xlabel="", ylabel="", title=title)
-        said = "; ".join(_ending(row) for row in records(select(ends, batch_size=size)))
-        alt = (
-            f"{scene.setting['task']}, batch {scene.batch(size)} at learning rate {words.learning_rate(rate)}: {said}."
-        )
+        told = scene.say("list.clause").join(_ending(row, scene.say) for row in records(select(ends, batch_size=size)))
+        where = {"task": scene.setting["task"], "batch": scene.batch(size)}
+        alt = scene.say("alt.paths_at", **where, lr=words.learning_rate(rate), told=told)
         return _light(scene.panel(figure, scene.name("batch-noise", size), title, alt), shared)
 
 

@@ -22,7 +22,7 @@ def failed_table(
     rows = [
         (
             Cell(str(row.cell)),
-            Cell(_axes(row)),
+            Cell(_axes(row, say)),
             Cell(say.word("status", str(row.status)), "", "bad"),
             Cell(portable(str(row.reason)) if isinstance(row.reason, str) else "–"),
         )
@@ -35,7 +35,7 @@ def failed_table(
     rows += [
         (
             Cell(str(row.cell)),
-            Cell(_axes(row)),
+            Cell(_axes(row, say)),
             Cell(say("evidence.not_shown"), "", "dim"),
             Cell(say("evidence.repeated")),
         )
@@ -51,8 +51,9 @@ def failed_table(
     )
 
 
-def _axes(row: Any) -> str:
-    return f"{row.task} {row.optimizer} batch {row.batch_size} {row.device} {row.precision}"
+def _axes(row: Any, say: Messages) -> str:
+    names = ("task", "optimizer", "batch_size", "device", "precision")
+    return say("evidence.axes", **{name: getattr(row, name) for name in names})
 
 
 def audit_frame(found: Sequence[Record]) -> pd.DataFrame:
@@ -90,15 +91,18 @@ def audit_table(frame: pd.DataFrame, say: Messages) -> Table | None:
         verdict = Cell(say("evidence.passed"), "", "good")
         if len(failed):
             verdict = Cell(say("evidence.failed_in", count=len(failed)), "", "bad")
-        named = ", ".join(f"{row.optimizer} batch {row.batch_size} {row.device}" for row in failed.head(6).itertuples())
+        named = say("list.join").join(
+            say("evidence.cell", optimizer=row.optimizer, batch_size=row.batch_size, device=row.device)
+            for row in failed.head(6).itertuples()
+        )
         more = say("evidence.and_more", count=len(failed) - 6) if len(failed) > 6 else ""
         rows.append(
             (
-                Cell(str(check)),
+                Cell(say.retold("audit", str(check))),
                 verdict,
                 Cell(say("evidence.of_cells", passed=len(group) - len(failed), all=len(group)), named + more),
-                Cell(str(example["value"])),
-                Cell(str(example["expected"])),
+                Cell(say.retold("audit", str(example["value"]))),
+                Cell(say.retold("audit", str(example["expected"]))),
             )
         )
     columns = tuple(say(f"column.{name}") for name in ("check", "result", "cells", "example", "expected"))
@@ -142,7 +146,7 @@ def environment_table(frame: pd.DataFrame, cells: int, say: Messages) -> Table |
         else:
             shown = [say("evidence.cells", value=row.value, count=row.cells) for row in group.head(8).itertuples()]
             more = say("evidence.more_values", count=len(group) - 8) if len(group) > 8 else ""
-            text = "; ".join(shown) + more
+            text = say("list.clause").join(shown) + more
         rows.append((Cell(str(name)), Cell(text)))
     return Table(
         say("evidence.environment"),

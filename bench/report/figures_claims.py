@@ -1,6 +1,7 @@
 """The figure of a claim: its estimates with adjusted intervals beside what it is held against."""
 
 import math
+import re
 import textwrap
 from typing import Any
 
@@ -8,16 +9,18 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter
 
 from bench.analysis import words
 from bench.analysis.study import CONDITION, records
 from bench.claims.claim import Claim
 from bench.report.claims import place_label, varying
-from bench.report.messages import Messages, messages
+from bench.report.fonts import half_ems, is_wide
+from bench.report.messages import Messages
 from bench.report.plot import Panel, Plot
 from bench.report.style import INK, MARKERS, SERIES, canvas, figure_style, svg
-from bench.report.units import unit_name, write, write_interval, write_null
+from bench.report.ticks import round_ratios, round_values
+from bench.report.units import LOGS, MOST_DECADES, unit_name, write, write_interval, write_null
 
 #: Up to so many places are all drawn; of more, the primary ones, so many at most.
 FEW_PLACES, MOST_PLACES = 12, 30
@@ -25,6 +28,10 @@ FEW_PLACES, MOST_PLACES = 12, 30
 LOOKS = ("supported", "refuted", "equivalent", "inconclusive")
 #: Intervals are cut off this many times as far from the null as the furthest estimate or margin.
 REACH = 4.0
+#: Letters of a label side by side.
+LABEL = 24
+#: Largest natural logarithm of a ratio that has a number.
+MOST_LOG = MOST_DECADES * math.log(10)
 
 
 def forest(claim: Claim, found: pd.DataFrame, say: Messages) -> Plot | None:
@@ -33,7 +40,7 @@ def forest(claim: Claim, found: pd.DataFrame, say: Messages) -> Plot | None:
     Args:
         claim: The claim.
         found: Its rows of the table of verdicts.
-        say: The report's language, for title and caption; what is written in the drawing is English.
+        say: The report's language.
     """
     primary = found["primary"].astype(bool)
     alone = len(found) > FEW_PLACES and bool(primary.any())
@@ -44,22 +51,21 @@ def forest(claim: Claim, found: pd.DataFrame, say: Messages) -> Plot | None:
     name = f"claim-{claim.name.lower()}"
     units = list(shown.groupby("unit", sort=False))
     panels = [
-        _panel(claim, rows, str(unit), name if len(units) == 1 else f"{name}-{number}")
+        _panel(claim, rows, str(unit), name if len(units) == 1 else f"{name}-{number}", say)
         for number, (unit, rows) in enumerate(units, 1)
     ]
     caption = say("claims.figure_caption") + (f" {say('claims.figure_primary')}" if alone else "")
     return Plot(name, say("claims.figure", claim=claim.name), caption, tuple(panels), shown.reset_index(drop=True))
 
 
-def _panel(claim: Claim, rows: pd.DataFrame, unit: str, name: str) -> Panel:
-    english = messages("en")
+def _panel(claim: Claim, rows: pd.DataFrame, unit: str, name: str, say: Messages) -> Panel:
     names = varying(rows, [*CONDITION, "budget", "rule", "measure"])
     if rows["task"].nunique() == 1 and rows["optimizer"].nunique() > 1:
         names = [column for column in names if column != "task"]
     found = records(rows)
-    labels = [textwrap.fill(place_label(row, names, english), 24) for row in found]
+    labels = [fill(place_label(row, names, say)) for row in found]
     lines = sum(label.count("\n") + 1 for label in labels) + 0.6 * len(labels)
-    with figure_style():
+    with figure_style(say.language):
         figure = canvas(height=1.15 + 0.2 * lines)
         axes = figure.add_subplot()
         null, reach = _limits(axes, rows)
@@ -70,21 +76,53 @@ def _panel(claim: Claim, rows: pd.DataFrame, unit: str, name: str) -> Panel:
         axes.yaxis.set_major_locator(FixedLocator(list(range(len(found)))))
         axes.set_yticklabels(labels)
         axes.grid(False, axis="y")
-        axes.xaxis.set_major_locator(MaxNLocator(4))
+        axes.xaxis.set_major_locator(FixedLocator(_ticks(*axes.get_xlim(), unit)))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _tick(value, unit)))
-        axes.set_xlabel(unit_name(unit))
+        axes.set_xlabel(unit_name(unit, say))
         present = [word for word in LOOKS if word in set(rows["verdict"])]
         handles = [
-            Line2D([], [], color=SERIES[LOOKS.index(word)], marker=MARKERS[LOOKS.index(word)], label=word)
+            Line2D([], [], color=SERIES[index], marker=MARKERS[index], label=say.word("verdict", word))
             for word in present
+            for index in (LOOKS.index(word),)
         ]
         figure.legend(handles=handles, loc="outside upper left", ncols=2, handlelength=2, borderaxespad=0.2)
-        alt = _alt(claim, found, unit, names)
-        return Panel(name, claim.name, alt, svg(figure, name, f"{claim.name}: {claim.sentence['en']}", alt))
+        alt = _alt(claim, found, unit, names, say)
+        title = f"{claim.name}: {claim.sentence[say.language]}"
+        return Panel(name, claim.name, alt, svg(figure, name, title, alt, language=say.language))
+
+
+def fill(text: str, most: int = LABEL) -> str:
+    """Break a text into lines of so many letters, an ideograph counting as two.
+
+    Text with ideographs is broken after its commas; a part that is longer than a line, beside an ideograph.
+    """
+    if not any(map(is_wide, text)):
+        return textwrap.fill(text, most)
+    lines = [""]
+    for part in re.findall(r"[^、，]+[、，]*", text):
+        letters = [part] if half_ems(part) <= most else re.findall(r"[^\u2e80-\uff60]+|.[、，：）]*", part)
+        for piece in letters:
+            if lines[-1] and half_ems(lines[-1] + piece.rstrip("、，")) > most:
+                lines.append("")
+            lines[-1] += piece
+    return "\n".join(line.strip() for line in lines)
+
+
+def _ticks(low: float, high: float, unit: str) -> list[float]:
+    """Return where a statistic is labelled between two of its values: at round numbers of what `write` writes."""
+    if unit not in LOGS:
+        return round_values(low, high)
+    log = math.log(LOGS[unit])
+    # Beyond, `write` has no number to write.
+    lowest, highest = (math.exp(max(min(end * log, MOST_LOG), -MOST_LOG)) for end in (low, high))
+    return [math.log(ratio) / log for ratio in round_ratios(lowest, highest)]
 
 
 def _tick(value: float, unit: str) -> str:
-    return words.signed(100 * value, 2) if unit == "fraction" else write(value, unit)
+    # Labels are round numbers: what more digits add is what tells close ones apart.
+    if unit == "fraction":
+        return words.signed(100 * value, 6)
+    return words.ratio(LOGS[unit] ** value, 6) if unit in LOGS else words.number(value, 6)
 
 
 def _limits(axes: Axes, rows: pd.DataFrame) -> tuple[float, float]:
@@ -112,16 +150,23 @@ def _mark(axes: Axes, y: int, row: dict[str, Any], null: float, reach: float) ->
     axes.plot([value], [y], color=colour, marker=MARKERS[index], markersize=7, zorder=4)
 
 
-def _alt(claim: Claim, found: list[dict[str, Any]], unit: str, names: list[str]) -> str:
-    english = messages("en")
+def _alt(claim: Claim, found: list[dict[str, Any]], unit: str, names: list[str], say: Messages) -> str:
     told = [
-        f"{place_label(row, names, english)} {write(row['estimate'], unit)} "
-        f"{write_interval(row['lo_adjusted'], row['hi_adjusted'], unit) or 'without interval'}, {row['verdict']}"
+        say(
+            "alt.estimate",
+            place=place_label(row, names, say),
+            value=write(row["estimate"], unit),
+            interval=write_interval(row["lo_adjusted"], row["hi_adjusted"], unit) or say("alt.without_interval"),
+            verdict=say.word("verdict", row["verdict"]),
+        )
         for row in found[:6]
     ]
-    more = f"; {len(found) - 6} more" if len(found) > 6 else ""
-    null = write_null(claim)
-    return (
-        f"Estimates of claim {claim.name} with adjusted intervals in {unit_name(unit)} at "
-        f"{words.plural(len(found), 'place')}, held against {null}: {'; '.join(told)}{more}."
+    return say(
+        "alt.claim",
+        claim=claim.name,
+        unit=unit_name(unit, say),
+        places=say.count("place", len(found)),
+        null=write_null(claim),
+        told=say("list.clause").join(told),
+        more=say("alt.more", count=len(found) - 6) if len(found) > 6 else "",
     )

@@ -1,16 +1,17 @@
 """Figures of what it took: steps, examples and seconds to target, throughput and memory."""
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 
-from bench.analysis import descriptions, words
+from bench.analysis import words
 from bench.analysis.speed import STEADY
+from bench.report import descriptions
 from bench.report.axes import (
-    batch_axis,
     dodge,
     guide,
     hollow_rings,
@@ -18,14 +19,12 @@ from bench.report.axes import (
     never_band,
     number_axis,
 )
+from bench.report.messages import Messages
 from bench.report.plot import Panel, Plot, Scene, tidy
-from bench.report.style import DASHES, MARKERS, SERIES, canvas, figure_style
+from bench.report.style import DASHES, MARKERS, SERIES, canvas
 
-TARGET_LABELS = {
-    "steps": "steps to target",
-    "examples": "examples to target",
-    "seconds": "training seconds to target",
-}
+#: Measures of the way to the target that are drawn.
+TO_TARGET = ("steps", "examples", "seconds")
 
 
 def _line(axes: Axes, x: list[float], y: pd.Series, index: int) -> None:
@@ -60,7 +59,7 @@ def to_target(scene: Scene) -> Plot | None:
             number,
         )
         for number, group in enumerate(scene.groups())
-        for measure in TARGET_LABELS
+        for measure in TO_TARGET
         if rows["optimizer"].isin(group).any()
     ]
     counts = scene.say.listing([str(count) for count in sorted({int(count) for count in rows["n"]})])
@@ -78,7 +77,8 @@ def to_target(scene: Scene) -> Plot | None:
 def _target_panel(
     scene: Scene, rows: pd.DataFrame, seeds: pd.DataFrame, measure: str, group: list[str], number: int
 ) -> Panel:
-    with figure_style():
+    label = scene.say(f"axis.to_target.{measure}")
+    with scene.style():
         figure = canvas(height=3.7)
         axes = figure.add_subplot()
         missed: list[tuple[list[float], int]] = []
@@ -107,18 +107,18 @@ def _target_panel(
             axes.set_yscale("log")
             if measure == "steps":
                 _perfect_scaling(axes, rows)
-            number_axis(axes, TARGET_LABELS[measure])
+            number_axis(axes, label)
         else:
             axes.set_yticks([])
-            axes.set_ylabel(TARGET_LABELS[measure])
+            axes.set_ylabel(label)
         for x, index in missed:
             never_band(axes, x, SERIES[index], MARKERS[index])
-        batch_axis(axes, scene.sizes, scene.full)
-        axes.set_title(TARGET_LABELS[measure].capitalize(), pad=9)
-        legend(figure, group, columns=3, guides=["perfect scaling"] if measure == "steps" else ())
+        scene.batch_axis(axes)
+        axes.set_title(words.capital(label), pad=9)
+        legend(figure, group, columns=3, guides=[scene.say("guide.perfect")] if measure == "steps" else ())
         named = rows[rows["optimizer"].isin(group)].sort_values(["optimizer", "batch_size"])
-        alt = descriptions.to_target(named, measure, scene.batch)
-        return scene.panel(figure, scene.name("to-target", measure, number or ""), TARGET_LABELS[measure], alt)
+        alt = descriptions.to_target(named, measure, scene.batch, scene.say)
+        return scene.panel(figure, scene.name("to-target", measure, number or ""), label, alt)
 
 
 def _perfect_scaling(axes: Axes, rows: pd.DataFrame) -> None:
@@ -134,18 +134,12 @@ def throughput(scene: Scene) -> Plot | None:
     if rows.empty:
         return None
     panels = [
-        _cost_panel(scene, rows, f"throughput-{short}", column, title, label, form, group, number)
+        _cost_panel(scene, rows, "throughput", short, column, form, group, number)
         for number, group in enumerate(scene.groups())
-        for short, column, title, label, form in (
-            ("examples", "examples_per_second", "Examples per second", "examples per second", _per_second),
-            ("step", "step_ms", "Time of one step", "milliseconds per step", _milliseconds),
-            (
-                "update",
-                "optimizer_step_ms",
-                "Time of the update alone",
-                "milliseconds per optimizer step",
-                _milliseconds,
-            ),
+        for short, column, form in (
+            ("examples", "examples_per_second", partial(_per_second, scene.say)),
+            ("step", "step_ms", _milliseconds),
+            ("update", "optimizer_step_ms", _milliseconds),
         )
     ]
     windows = scene.say.listing([str(n) for n in sorted({int(n) for n in rows["examples_per_second_n"]})])
@@ -178,29 +172,21 @@ def memory(scene: Scene) -> Plot | None:
     if rows.empty:
         return None
     kinds = sorted(set(rows["peak_kind"]))
-    peak = {
-        "allocated": "peak allocated device memory",
-        "resident": "resident peak of the process",
-    }
-    title = words.listing([peak[str(kind)] for kind in kinds])
+    peaks = scene.say.listing([scene.say(f"figure.memory.{kind}") for kind in kinds])
     panels = [
-        _cost_panel(scene, rows, f"memory-{short}", column, heading, label, words.mebibytes, group, number)
+        _cost_panel(scene, rows, "memory", short, column, words.mebibytes, group, number, peaks)
         for number, group in enumerate(scene.groups())
-        for short, column, heading, label in (
-            ("held", "step_mib", "Held by a step, counted", "MiB held by a step"),
-            ("peak", "peak_mib", title[0].upper() + title[1:], "MiB at peak"),
-        )
+        for short, column in (("held", "step_mib"), ("peak", "peak_mib"))
         if rows[column].notna().any()
     ]
-    peaks = scene.say.listing([scene.say(f"figure.memory.{kind}") for kind in kinds])
     caption = scene.say("figure.memory.caption", peaks=peaks)
     columns = ["optimizer", "batch_size", "full_batch", "peak_mib", "peak_kind", "base_rss_mib", "step_mib"]
     columns += ["activation_mib", "state_mib"]
     return Plot(scene.name("memory"), scene.say("figure.memory.title"), caption, tuple(panels), tidy(rows, columns))
 
 
-def _per_second(value: float) -> str:
-    return f"{words.number(value)} examples/s"
+def _per_second(say: Messages, value: float) -> str:
+    return say("panel.per_second", value=words.number(value))
 
 
 def _milliseconds(value: float) -> str:
@@ -210,16 +196,18 @@ def _milliseconds(value: float) -> str:
 def _cost_panel(
     scene: Scene,
     rows: pd.DataFrame,
-    name: str,
+    kind: str,
+    short: str,
     column: str,
-    title: str,
-    label: str,
     form: Callable[[float], str],
     group: list[str],
     number: int,
+    peaks: str = "",
 ) -> Panel:
+    say = scene.say
     part = rows[rows["optimizer"].isin(group) & rows[column].notna()]
-    with figure_style():
+    title = words.capital(say(f"panel.{kind}.{short}", peaks=peaks))
+    with scene.style():
         figure = canvas(height=3.7)
         axes = figure.add_subplot()
         for index, optimizer in enumerate(group):
@@ -242,9 +230,9 @@ def _cost_panel(
                 moved = line["unsteady"].to_numpy(dtype=bool)
                 hollow_rings(axes, list(np.asarray(x)[moved]), list(line[column].to_numpy(dtype=float)[moved]))
         axes.set_yscale("log")
-        number_axis(axes, label)
-        batch_axis(axes, scene.sizes, scene.full)
+        number_axis(axes, say(f"axis.{kind}.{short}"))
+        scene.batch_axis(axes)
         axes.set_title(title)
         legend(figure, group, columns=3)
-        alt = descriptions.by_optimizer(part, column, title, form, scene.batch)
-        return scene.panel(figure, scene.name(name, number or ""), title, alt)
+        alt = descriptions.by_optimizer(part, column, title, form, scene.batch, say)
+        return scene.panel(figure, scene.name(kind, short, number or ""), title, alt)

@@ -7,49 +7,50 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FixedFormatter, FixedLocator, FuncFormatter, NullLocator
 
-from bench.analysis import descriptions, words
+from bench.analysis import words
 from bench.analysis.measures import Measure
 from bench.analysis.rules import RULES
 from bench.analysis.study import records
+from bench.report import descriptions
 from bench.report.axes import (
-    batch_axis,
     dodge,
     guide,
     hollow_rings,
     legend,
-    measure_axis,
     number_axis,
     percent_axis,
     shade,
     spread,
 )
 from bench.report.plot import Panel, Plot, Scene, tidy
-from bench.report.style import DASHES, INK, MARKERS, RAMP, SERIES, canvas, figure_style
+from bench.report.style import DASHES, INK, MARKERS, RAMP, SERIES, canvas
 
 #: Budgets that get a panel; all five stand in the table.
-SHOWN_BUDGETS = {"epochs": "equal epochs", "steps": "equal steps"}
-#: Slopes to compare the best learning rate with: legend → power of the batch size.
-GUIDE_POWERS = {"linear rule": 1.0, "sqrt rule": 0.5}
-CURVE_AXES = {"epoch": "epochs", "step": "steps", "train_seconds": "training seconds"}
+SHOWN_BUDGETS = ("epochs", "steps")
+#: Slopes to compare the best learning rate with: rule → power of the batch size.
+GUIDE_POWERS = {"linear": 1.0, "sqrt": 0.5}
+#: What learning curves are drawn over.
+CURVE_AXES = ("epoch", "step", "train_seconds")
 
 
 def accuracy(scene: Scene) -> Plot | None:
     """Draw the test result against batch size under each learning-rate rule."""
     measure = scene.measure
-    return _by_rule(scene, f"{measure.name}-by-rule", measure.column("test"), words.capital(measure.of("test")))
+    title = words.capital(scene.say.result(measure, "test"))
+    return _by_rule(scene, f"{measure.name}-by-rule", measure.column("test"), title)
 
 
 def gap(scene: Scene) -> Plot | None:
     """Draw the generalisation gap (how far training results are ahead of test results) under each rule."""
-    return _by_rule(scene, "gap-by-rule", "gap", "Generalisation gap")
+    return _by_rule(scene, "gap-by-rule", "gap", scene.say("figure.rules.gap"))
 
 
 def _by_rule(scene: Scene, name: str, column: str, title: str) -> Plot | None:
     means, seeds = scene.rows(scene.results.rule_outcomes), scene.rows(scene.results.seed_outcomes)
-    shown = means[means["budget"].isin(list(SHOWN_BUDGETS)) & means[column].notna()]
+    shown = means[means["budget"].isin(SHOWN_BUDGETS) & means[column].notna()]
     if shown.empty:
         return None
-    values = seeds.loc[seeds["budget"].isin(list(SHOWN_BUDGETS)) & np.isfinite(seeds[column]), column]
+    values = seeds.loc[seeds["budget"].isin(SHOWN_BUDGETS) & np.isfinite(seeds[column]), column]
     limits = (float(values.min()), float(values.max()))
     panels = [
         panel
@@ -77,19 +78,19 @@ def _by_rule(scene: Scene, name: str, column: str, title: str) -> Plot | None:
         references=say.listing([str(size) for size in sorted({int(size) for size in shown["reference"]})]),
         lost=say(f"figure.rules.{'no_gap' if column == 'gap' else 'lost'}.{scene.measure.name}"),
     )
-    heading = say("figure.rules.gap") if column == "gap" else words.capital(say.result(scene.measure, "test"))
-    return Plot(scene.name(name), heading, caption, tuple(panels), tidy(means, columns))
+    return Plot(scene.name(name), title, caption, tuple(panels), tidy(means, columns))
 
 
-def _gap_axis(axes: Axes, measure: Measure, low: float, high: float) -> None:
-    if measure.name == "accuracy":
+def _gap_axis(axes: Axes, scene: Scene, low: float, high: float) -> None:
+    label = scene.say(f"axis.gap.{scene.measure.name}")
+    if scene.measure.name == "accuracy":
         pad = max(0.06 * (high - low), 0.004)
         axes.set_ylim(low - pad, high + pad)
-        percent_axis(axes, measure.gap_label)
+        percent_axis(axes, label)
     else:
         pad = 0.06 * (high - low) or 1.0
         axes.set_ylim(low - pad, high + pad)
-        number_axis(axes, measure.gap_label, log=False)
+        number_axis(axes, label, log=False)
 
 
 def _rule_panel(
@@ -107,9 +108,9 @@ def _rule_panel(
         return None
     sizes = sorted({int(size) for size in means["batch_size"]})
     at = words.number(float(means["budget_value"].dropna().iloc[0]))
-    heading = f"{optimizer}, {SHOWN_BUDGETS[budget]} ({at})"
-    measure = scene.measure
-    with figure_style():
+    measure, say = scene.measure, scene.say
+    heading = say(f"panel.rules.{budget}", optimizer=optimizer, at=at)
+    with scene.style():
         figure = canvas()
         axes = figure.add_subplot()
         for index, rule in reversed(list(enumerate(RULES))):
@@ -117,18 +118,19 @@ def _rule_panel(
             dots = seeds[(seeds["rule"] == rule) & np.isfinite(seeds[column])]
             _series(axes, line, dots, column, index)
         if column == "gap":
-            _gap_axis(axes, measure, *limits)
+            _gap_axis(axes, scene, *limits)
         else:
-            measure_axis(axes, measure, "test", *limits)
-        batch_axis(axes, sizes, scene.full)
+            scene.measure_axis(axes, "test", *limits)
+        scene.batch_axis(axes, sizes)
         axes.set_title(heading)
-        legend(figure, RULES)
+        legend(figure, [say.word("rule", rule) for rule in RULES])
         alt = descriptions.by_rule(
             means.sort_values(["rule", "batch_size"]),
             column,
-            f"{title} of {heading}",
+            say("alt.of", title=title, heading=heading),
             [scene.batch(s) for s in sizes],
             measure.gap if column == "gap" else measure.value,
+            say,
         )
         return scene.panel(figure, scene.name(name, optimizer, budget), heading, alt)
 
@@ -173,12 +175,12 @@ def best_rates(scene: Scene) -> Plot | None:
     rows = rows[~rows["all_diverged"]]
     if rows.empty:
         return None
-    panels = []
+    panels, title = [], scene.say("figure.rates.title")
     for number, group in enumerate(scene.groups()):
         part = rows[rows["optimizer"].isin(group)]
         if part.empty:
             continue
-        with figure_style():
+        with scene.style():
             figure = canvas(height=3.7)
             axes = figure.add_subplot()
             for index, optimizer in enumerate(group):
@@ -200,17 +202,14 @@ def best_rates(scene: Scene) -> Plot | None:
                 hollow_rings(axes, list(np.asarray(x)[edge]), list(line["lr"].to_numpy(dtype=float)[edge]))
             axes.set_yscale("log", base=2)
             _guides(axes, part)
-            batch_axis(axes, scene.sizes, scene.full)
-            _octave_axis(axes)
-            legend(figure, group, columns=3, guides=list(GUIDE_POWERS))
+            scene.batch_axis(axes)
+            _octave_axis(axes, scene.say("axis.best_lr"))
+            legend(figure, group, columns=3, guides=[scene.say(f"guide.{rule}") for rule in GUIDE_POWERS])
             alt = descriptions.by_optimizer(
-                part, "lr", "Best learning rate at equal epochs", words.learning_rate, scene.batch
+                part, "lr", scene.say("alt.rates"), words.learning_rate, scene.batch, scene.say
             )
-            panels.append(
-                scene.panel(figure, scene.name("best-learning-rate", number or ""), "Best learning rate", alt)
-            )
+            panels.append(scene.panel(figure, scene.name("best-learning-rate", number or ""), title, alt))
     caption = scene.say("figure.rates.caption", result=scene.say.result(scene.measure, "val"))
-    title = scene.say("figure.rates.title")
     columns = ["optimizer", "batch_size", "budget", "lr", "edge"]
     return Plot(scene.name("best-learning-rate"), title, caption, tuple(panels), tidy(rows, columns))
 
@@ -222,13 +221,13 @@ def _guides(axes: Axes, rows: pd.DataFrame) -> None:
         guide(axes, [first, last], [lowest, lowest * (last / first) ** power], index)
 
 
-def _octave_axis(axes: Axes) -> None:
+def _octave_axis(axes: Axes, label: str) -> None:
     low, high = (np.log2(limit) for limit in axes.get_ylim())
     exponents = np.arange(np.ceil(low), np.floor(high) + 1)
     axes.yaxis.set_major_locator(FixedLocator(list(2.0 ** exponents[:: max(1, len(exponents) // 7)])))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: words.learning_rate(float(value))))
     axes.yaxis.set_minor_locator(NullLocator())
-    axes.set_ylabel("best learning rate")
+    axes.set_ylabel(label)
 
 
 def learning_curves(scene: Scene) -> Plot | None:
@@ -258,9 +257,9 @@ def _at_most(sizes: list[int], most: int) -> list[int]:
 
 
 def _curve_panel(scene: Scene, rows: pd.DataFrame, optimizer: str, axis: str, shown: list[int]) -> Panel:
-    measure = scene.measure
+    measure, say = scene.measure, scene.say
     column = measure.column("val")
-    with figure_style():
+    with scene.style():
         figure = canvas(height=3.7)
         axes = figure.add_subplot()
         for index, size in enumerate(shown):
@@ -296,15 +295,16 @@ def _curve_panel(scene: Scene, rows: pd.DataFrame, optimizer: str, axis: str, sh
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: words.number(value)))
         axes.xaxis.set_minor_locator(NullLocator())
-        axes.set_xlabel(CURVE_AXES[axis])
+        axes.set_xlabel(say(f"axis.curve.{axis}"))
         drawn = rows[rows["step"] > 0]
         low, high = drawn[f"{column}_least"].min(), drawn[f"{column}_most"].max()
-        measure_axis(axes, measure, "val", float(low), float(high))
-        heading = f"{optimizer}, over {CURVE_AXES[axis]}"
+        scene.measure_axis(axes, "val", float(low), float(high))
+        heading = say("panel.curves", optimizer=optimizer, axis=say(f"axis.curve.{axis}"))
         axes.set_title(heading)
-        names = [words.short_batch(size, size in scene.full) for size in shown]
+        names = [scene.short_batch(size) for size in shown]
         legend(figure, names, RAMP, columns=6 if max(map(len, names)) < 4 and len(names) < 5 else 3)
-        alt = f"{optimizer}. " + descriptions.curves(rows, axis, scene.batch, measure)
+        told = descriptions.curves(rows, axis, scene.batch, measure, say)
+        alt = say("alt.first", optimizer=optimizer, told=told)
         return scene.panel(figure, scene.name("curves", optimizer, axis), heading, alt)
 
 
@@ -343,7 +343,7 @@ def _map_panel(scene: Scene, rows: pd.DataFrame, optimizer: str) -> Panel:
     shades = shade(measure, grid)
     # Where every trial diverged there is no lightest and darkest to find.
     lightest, darkest = (0, 1) if shades.isna().all(axis=None) else (None, None)
-    with figure_style():
+    with scene.style():
         figure = canvas(height=1.25 + 0.27 * len(rates))
         axes = figure.add_subplot()
         axes.grid(visible=False)
@@ -364,16 +364,15 @@ def _map_panel(scene: Scene, rows: pd.DataFrame, optimizer: str) -> Panel:
             _map_marks(axes, place, int(row["diverged"]), bool(row["best"]))
         labelled = spread(sizes, 9)
         axes.xaxis.set_major_locator(FixedLocator([sizes.index(size) + 0.5 for size in labelled]))
-        axes.xaxis.set_major_formatter(
-            FixedFormatter([words.short_batch(size, size in scene.full) for size in labelled])
-        )
+        axes.xaxis.set_major_formatter(FixedFormatter([scene.short_batch(size) for size in labelled]))
         axes.yaxis.set_major_locator(FixedLocator([place + 0.5 for place in range(len(rates))]))
         axes.yaxis.set_major_formatter(FixedFormatter([words.learning_rate(rate) for rate in rates[::-1]]))
         axes.tick_params(rotation=0, length=0)
-        axes.set_xlabel("batch size (examples)")
-        axes.set_ylabel("learning rate")
+        axes.set_xlabel(scene.say("axis.batch"))
+        axes.set_ylabel(scene.say("axis.lr"))
         axes.set_title(optimizer)
-        alt = f"{optimizer}: " + descriptions.divergence(rows, scene.batch)
+        told = descriptions.divergence(rows, scene.batch, scene.say)
+        alt = scene.say("alt.of_optimizer", optimizer=optimizer, told=told)
         return scene.panel(figure, scene.name("divergence", optimizer), optimizer, alt)
 
 

@@ -1,5 +1,7 @@
 """The figure of what a step is made of: fetching the batch, forward, backward, update."""
 
+from typing import Any
+
 import pandas as pd
 from matplotlib.patches import Patch
 from matplotlib.ticker import FixedFormatter, FixedLocator, FuncFormatter
@@ -8,7 +10,7 @@ from bench.analysis import words
 from bench.analysis.speed import PARTS
 from bench.report.axes import spread
 from bench.report.plot import Panel, Plot, Scene, tidy
-from bench.report.style import PAPER, SERIES, canvas, figure_style
+from bench.report.style import PAPER, SERIES, canvas
 
 #: Part of a step → colour and hatching, which tells neighbours apart without colours.
 LOOKS = dict(zip(PARTS, zip(SERIES, ("", "///", "", "..."), strict=False), strict=True))
@@ -46,13 +48,13 @@ def _panel(scene: Scene, rows: pd.DataFrame, optimizer: str) -> Panel:
     sizes = [int(size) for size in shares.index]
     places = range(len(sizes))
     labelled = [sizes.index(size) for size in spread(sizes, LABELS)]
-    with figure_style():
+    with scene.style():
         figure = canvas(height=3.7)
         axes = figure.add_subplot()
         axes.grid(visible=False)
         bottom = pd.Series(0.0, index=shares.index)
         for part, (colour, hatch) in LOOKS.items():
-            looks = {"color": colour, "hatch": hatch, "edgecolor": PAPER, "linewidth": 0.6}
+            looks: dict[str, Any] = {"color": colour, "hatch": hatch, "edgecolor": PAPER, "linewidth": 0.6}
             axes.bar(places, shares[part], bottom=bottom, width=0.82, **looks)
             bottom += shares[part]
         for place in labelled:
@@ -61,10 +63,8 @@ def _panel(scene: Scene, rows: pd.DataFrame, optimizer: str) -> Panel:
         axes.yaxis.set_major_locator(FixedLocator([0, 0.25, 0.5, 0.75, 1]))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.0f}"))
         axes.xaxis.set_major_locator(FixedLocator(labelled))
-        axes.xaxis.set_major_formatter(
-            FixedFormatter([words.short_batch(sizes[place], sizes[place] in scene.full) for place in labelled])
-        )
-        axes.set_xlabel(say("figure.parts.batch"))
+        axes.xaxis.set_major_formatter(FixedFormatter([scene.short_batch(sizes[place]) for place in labelled]))
+        axes.set_xlabel(say("axis.batch"))
         axes.set_ylabel(say("figure.parts.share"))
         axes.set_title(say("figure.parts.panel", optimizer=optimizer))
         handles = [
@@ -80,8 +80,8 @@ def _alt(scene: Scene, shares: pd.DataFrame, whole: pd.Series, optimizer: str) -
     """Say what the parts take at the smallest and the largest batch."""
     say, told = scene.say, []
     for size in sorted({shares.index[0], shares.index[-1]}):
-        taken = [(say(f"figure.parts.part.{part}"), float(shares.at[size, part])) for part in PARTS]
+        taken = [(say(f"figure.parts.part.{part}"), float(shares[part][size])) for part in PARTS]
         parts = say("list.join").join(f"{name} {words.percent(share, 0)}" for name, share in taken)
         step = f"{words.number(float(whole[size]), 2)} ms"
         told.append(say("figure.parts.at", batch=scene.batch(float(size)), step=step, parts=parts))
-    return say("figure.parts.alt", optimizer=optimizer, told=say("advice.clause").join(told))
+    return say("figure.parts.alt", optimizer=optimizer, told=say("list.clause").join(told))

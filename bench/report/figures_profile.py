@@ -10,61 +10,54 @@ from bench.analysis.results import Results
 from bench.analysis.study import records, select
 from bench.analysis.targets import price
 from bench.report.axes import legend
+from bench.report.messages import Messages
 from bench.report.plot import TOGETHER, Panel, Plot
 from bench.report.style import DASHES, INK, SERIES, canvas, figure_style, svg
 from bench.report.view import Cell, Group, Table
 
-#: Costs that are drawn; examples differ from steps by the same factor for everybody on a problem.
-DRAWN = {
-    "gradients": "gradients to target",
-    "steps": "steps to target",
-    "seconds": "training seconds to target",
-}
 #: The axis ends at the largest finite ratio, but not beyond this.
 FARTHEST = 64.0
 
 
-def performance_profile(results: Results) -> Plot | None:
-    """Draw ρ(τ) for gradients (old records: steps) and seconds; None with fewer than three tasks or two optimizers."""
+def performance_profile(results: Results, say: Messages) -> Plot | None:
+    """Draw ρ(τ) for gradients (old records: steps) and seconds; None with fewer than three tasks or two optimizers.
+
+    Examples differ from steps by the same factor for everybody on a problem.
+    """
     if not is_enough(results.ratios):
         return None
     drawn = (price(results.targets), "seconds")
-    panels = [_panel(results, cost) for cost in drawn]
+    panels = [_panel(results, cost, say) for cost in drawn]
     first = results.profile_scores.iloc[0]
-    caption = (
-        f"For each factor τ the fraction of problems on which an optimizer's cost is at most τ times the best "
-        f"optimizer's. A problem is a task at a batch size, on a device, in a precision: "
-        f"{words.plural(first['problems'], 'problem')} that somebody solved"
-        f"{_unsolved(int(first['unsolved']))}. The cost is the median over seeds at the learning rate with the "
-        f"smallest one; who did not reach the target, or has no complete cell, has not solved the problem. In colour "
-        f"the {TOGETHER} with the highest score, grey the others; the table has all. Score: the area under the "
-        f"profile from τ = 1 to {TAU_MAX:g}, divided by {TAU_MAX - 1:g} (AlgoPerf, arXiv 2306.07179). Who is best "
-        f"depends on who else takes part, so scores do not compare between sweeps.{_gradients(results)}"
+    unsolved = int(first["unsolved"])
+    caption = say(
+        "figure.profile.caption",
+        problems=say.count("problem", first["problems"]),
+        unsolved=say("figure.profile.unsolved", problems=say.count("more_problem", unsolved)) if unsolved else "",
+        together=TOGETHER,
+        most=f"{TAU_MAX:g}",
+        width=f"{TAU_MAX - 1:g}",
+        gradients=_gradients(results, say),
     )
     ratios = results.ratios[results.ratios["cost"].isin(drawn)]
-    return Plot("profile", "Performance profile", caption, tuple(panels), ratios.reset_index(drop=True))
+    return Plot("profile", say("figure.profile.title"), caption, tuple(panels), ratios.reset_index(drop=True))
 
 
-def _unsolved(count: int) -> str:
-    return f"; {words.plural(count, 'more problem')} nobody solved, and no profile counts" if count else ""
-
-
-def _gradients(results: Results) -> str:
+def _gradients(results: Results, say: Messages) -> str:
     several = gradients_per_step(results.study.trials)
     named = [f"{name} {words.number(value, 2)}" for name, value in several.items() if value > 1.005]
-    if not named:
-        return ""
-    return f" A step is one update; some compute more than one gradient for it, on average: {words.listing(named)}."
+    return say("figure.profile.gradients", names=say.listing(named)) if named else ""
 
 
-def _panel(results: Results, cost: str) -> Panel:
+def _panel(results: Results, cost: str, say: Messages) -> Panel:
     ratios = results.ratios[(results.ratios["cost"] == cost) & results.ratios["ratio"].notna()]
     scores = select(results.profile_scores, cost=cost)
     named = [str(name) for name in scores["optimizer"].head(TOGETHER)]
     finite = ratios["ratio"].to_numpy(dtype=float)
     # A whole octave to the right of the score's range, so that what it integrates is seen to end.
     end = min(max(float(finite[np.isfinite(finite)].max(initial=1.0)), 2 * TAU_MAX), FARTHEST)
-    with figure_style():
+    label = say(f"axis.to_target.{cost}")
+    with figure_style(say.language):
         figure = canvas(height=3.9)
         axes = figure.add_subplot()
         # The best is drawn last, on top.
@@ -85,14 +78,12 @@ def _panel(results: Results, cost: str) -> Panel:
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.xaxis.set_minor_locator(NullLocator())
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.0f}"))
-        axes.set_xlabel("factor τ of the best")
-        axes.set_ylabel("problems within it (%)")
-        axes.set_title(DRAWN[cost].capitalize())
+        axes.set_xlabel(say("axis.profile.factor"))
+        axes.set_ylabel(say("axis.profile.problems"))
+        axes.set_title(words.capital(label))
         legend(figure, named, columns=3, markers=False)
-        title = f"Profile over {DRAWN[cost]}"
-        return Panel(
-            f"profile-{cost}", title, _alt(scores, cost), svg(figure, f"profile-{cost}", title, _alt(scores, cost))
-        )
+        name, title, alt = f"profile-{cost}", say("panel.profile", cost=label), _alt(scores, label, say)
+        return Panel(name, title, alt, svg(figure, name, title, alt, language=say.language))
 
 
 def _steps(ratios: pd.Series, end: float) -> tuple[list[float], list[float]]:
@@ -100,22 +91,31 @@ def _steps(ratios: pd.Series, end: float) -> tuple[list[float], list[float]]:
     return values.tolist(), profile(ratios, values).tolist()
 
 
-def _alt(scores: pd.DataFrame, cost: str) -> str:
+def _alt(scores: pd.DataFrame, cost: str, say: Messages) -> str:
     rows = records(scores)
     best = [
-        f"{row['optimizer']} {_two(row['score'])} (best on {words.percent(row['best'], 0)} of problems, "
-        f"solved {words.percent(row['solved'], 0)})"
+        say(
+            "alt.score",
+            optimizer=row["optimizer"],
+            score=_two(row["score"]),
+            best=words.percent(row["best"], 0),
+            solved=words.percent(row["solved"], 0),
+        )
         for row in rows[:TOGETHER]
     ]
     last = rows[-1]
-    tail = f" Lowest: {last['optimizer']} {_two(last['score'])}." if len(rows) > TOGETHER else ""
-    return (
-        f"Performance profiles of {len(rows)} optimizers over {words.plural(rows[0]['problems'], 'problem')}, cost: "
-        f"{DRAWN[cost]}. Scores: {words.listing(best)}.{tail}"
+    lowest = say("alt.lowest", optimizer=last["optimizer"], score=_two(last["score"]))
+    return say(
+        "alt.profile",
+        optimizers=len(rows),
+        problems=say.count("problem", rows[0]["problems"]),
+        cost=cost,
+        scores=say.listing(best),
+        lowest=lowest if len(rows) > TOGETHER else "",
     )
 
 
-def score_table(results: Results) -> Table | None:
+def score_table(results: Results, say: Messages) -> Table | None:
     """Every optimizer's score, and its profile at a few factors; None where there is no profile."""
     if not is_enough(results.ratios):
         return None
@@ -138,12 +138,11 @@ def score_table(results: Results) -> Table | None:
                 *([Cell(words.number(gradients.get(name, np.nan), 2))] if len(gradients) else []),
             )
         )
-    columns = ("optimizer", f"score, {main}", "score, seconds", "best (τ = 1)", "within 2 ×", "within 4 ×", "solved")
-    more = ("cells without result", *(("gradients per step",) if len(gradients) else ()))
-    caption = (
-        f"Scores and, for {main}, the share of problems; an optimizer's cells without a result count as not solved"
-    )
-    return Table(caption, (*columns, *more), (Group("", tuple(lines)),), "profile-scores.csv", "dense")
+    costs = [say("scores.score", cost=say(f"scores.cost.{cost}")) for cost in (main, "seconds")]
+    names = ("best", "within_2", "within_4", "solved", "incomplete", *(("gradients",) if len(gradients) else ()))
+    columns = (say("column.optimizer"), *costs, *[say(f"scores.{name}") for name in names])
+    caption = say("scores.caption", cost=say(f"scores.cost.{main}"))
+    return Table(caption, columns, (Group("", tuple(lines)),), "profile-scores.csv", "dense")
 
 
 def _two(value: float) -> str:

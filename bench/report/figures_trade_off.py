@@ -15,14 +15,15 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from bench.analysis import descriptions, words
+from bench.analysis import words
 from bench.analysis.budgets import AXES
-from bench.analysis.measures import Measure
 from bench.analysis.rules import RULES
 from bench.analysis.study import POINT, records
-from bench.report.axes import legend, measure_axis
+from bench.report import descriptions
+from bench.report.axes import legend
+from bench.report.fonts import FONT_STACKS, half_ems
 from bench.report.plot import Panel, Plot, Scene, tidy
-from bench.report.style import DASHES, FONT_STACK, MARKERS, SERIES, canvas, figure_style, svg
+from bench.report.style import DASHES, MARKERS, SERIES, canvas, svg
 
 #: What is shown first: the largest budget that all batch sizes share, each at its own best rate.
 FIRST = ("epochs", "re-tuned")
@@ -171,13 +172,12 @@ class _Sheet:
 
 
 def _panel(scene: Scene, rows: pd.DataFrame, views: Sequence[tuple[str, str]], group: list[str], number: int) -> Panel:
-    measure = scene.measure
     shown = rows[rows["drawn"]]
     name = scene.name("trade-off", number or "")
-    with figure_style():
+    with scene.style():
         figure = canvas(height=3.9)
         axes = figure.add_subplot()
-        _axes(axes, measure, shown)
+        _axes(axes, scene, shown)
         legend(figure, group, columns=3)
         figure.draw_without_rendering()
         # What is laid over the axes needs them where they now are.
@@ -194,10 +194,11 @@ def _panel(scene: Scene, rows: pd.DataFrame, views: Sequence[tuple[str, str]], g
             for view, layer in layers.items()
         )
         alt = alts[views[0]]
-        return Panel(name, title, alt, svg(figure, name, title, alt, over, layers[views[0]]))
+        drawn = svg(figure, name, title, alt, over, layers[views[0]], scene.say.language)
+        return Panel(name, title, alt, drawn)
 
 
-def _axes(axes: Axes, measure: Measure, shown: pd.DataFrame) -> None:
+def _axes(axes: Axes, scene: Scene, shown: pd.DataFrame) -> None:
     seconds = shown["train_seconds"].astype(float)
     pad = max(float(seconds.max() / seconds.min()) ** 0.09, 1.2)
     axes.set_xscale("log")
@@ -206,11 +207,11 @@ def _axes(axes: Axes, measure: Measure, shown: pd.DataFrame) -> None:
     axes.xaxis.set_major_locator(LogLocator(base=10, subs=(1.0,) if wide else (1.0, 2.0, 5.0), numticks=8))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: words.number(value)))
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.set_xlabel("training seconds")
+    axes.set_xlabel(scene.say("axis.curve.train_seconds"))
     # Framed by the means of all views, so that they compare: with few seeds a single interval can be as long as the
     # whole scale, and is cut.
-    values = shown[measure.column("test")].to_numpy(dtype=float)
-    measure_axis(axes, measure, "test", float(values.min()), float(values.max()))
+    values = shown[scene.measure.column("test")].to_numpy(dtype=float)
+    scene.measure_axis(axes, "test", float(values.min()), float(values.max()))
 
 
 def _sheet(axes: Axes, most_mib: float) -> _Sheet:
@@ -254,14 +255,14 @@ def _layer(scene: Scene, rows: pd.DataFrame, group: list[str], sheet: _Sheet, ha
             radius = sheet.radius(float(row["step_mib"]))
             told = html.escape(_told(scene, row))
             drawn.append(f'<path d="{_outline(MARKERS[index], x, y, radius)}"><title>{told}</title></path>')
-            size = int(row["batch_size"])
-            labels.append(_Label(x, y, radius, words.short_batch(size, size in scene.full), index))
+            labels.append(_Label(x, y, radius, scene.short_batch(row["batch_size"]), index))
         drawn.append("</g>")
     texts = "".join(
         f'<text x="{_n(x)}" y="{_n(y + 3)}" fill="{SERIES[index]}">{text}</text>'
         for x, y, text, index in _place_labels(labels, sheet)
     )
-    style = f'font-family="{html.escape(FONT_STACK)}" font-size="8.5" text-anchor="middle"'
+    fonts = html.escape(FONT_STACKS[scene.say.language])
+    style = f'font-family="{fonts}" font-size="8.5" text-anchor="middle"'
     return f'{"".join(drawn)}<g id="{halo}" {style}>{texts}</g>'
 
 
@@ -301,7 +302,7 @@ def _alt(scene: Scene, rows: pd.DataFrame, view: tuple[str, str]) -> str:
         return scene.say(
             "trade-off.empty", budget=scene.say.word("budget", view[0]), rule=scene.say.word("rule", view[1])
         )
-    return descriptions.trade_off(rows, scene.batch, scene.measure, *view)
+    return descriptions.trade_off(rows, scene.batch, scene.measure, *view, scene.say)
 
 
 def _n(value: float) -> str:
@@ -343,7 +344,7 @@ def _place_labels(labels: Sequence[_Label], sheet: _Sheet) -> list[tuple[float, 
     for place in sorted(range(len(labels)), key=lambda i: (i not in ends, i)):
         label = labels[place]
         # Generously the width of a digit of this size.
-        width, height, away = 6.0 * len(label.text), 10.0, label.radius + 1.5
+        width, height, away = 6.0 * half_ems(label.text), 10.0, label.radius + 1.5
         for across, up in ((0, 1), (0, -1), (1, 0), (-1, 0), (1, 1), (-1, 1), (1, -1), (-1, -1)):
             x, y = label.x + across * (width / 2 + away), label.y - up * (height / 2 + away)
             box = (x - width / 2, y - height / 2, x + width / 2, y + height / 2)

@@ -107,7 +107,7 @@ class _Speaker:
         """Write a batch size after the word batch."""
         if round(size) in self.full:
             return self.say("headline.full", batch=round(size))
-        return words.batch_name(size)
+        return self.say.batch(size)
 
     def batch(self, size: float) -> str:
         """Write a batch size."""
@@ -183,7 +183,7 @@ class _Speaker:
         say, measure, scale = self.say, self.measure, str(row["effect_unit"])
         wide = ""
         if measure.test_examples and scale == "fraction":
-            interval = measure.interval(row["lo_wide"], row["hi_wide"], scale)
+            interval = say.interval(measure, row["lo_wide"], row["hi_wide"], scale)
             wide = say("headline.wide", interval=interval, examples=words.count(measure.test_examples))
         lost = [
             say(f"headline.diverged.{end}", count=round(row[f"diverged_{end}"]))
@@ -207,7 +207,7 @@ class _Speaker:
             small=measure.value(row["value_from"]),
             smallest=self.batch(row["batch_from"]),
             effect=measure.effect(row["effect"], scale),
-            interval=measure.interval(row["lo"], row["hi"], scale),
+            interval=say.interval(measure, row["lo"], row["hi"], scale),
             seeds=say.count("seed", row["n"]),
             wide=wide,
             **shared,
@@ -275,7 +275,7 @@ class _Speaker:
                 span = self._span(finite, partial(self.measure.effect, unit=scale))
                 spans.append(apart(self.measure, span, scale, say))
         what = say.listing(spans) or say("together.none", result=say.result(self.measure, "test"))
-        return say(f"together.{topic}", what=what, tally=say.listing(tally))
+        return say(f"together.{topic}", what=what, tally=say.listing(tally, "together.and"))
 
     def _span(self, rows: list[Row], form: Callable[[float], str]) -> str:
         """Write the least and the greatest effect with their optimizers, or one value where they look the same."""

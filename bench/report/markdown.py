@@ -30,11 +30,11 @@ def write_markdown(page: Page) -> str:
     for section in page.sections:
         lines += [f"## {_text(section.title)}", ""]
         if not section.parts and not section.folded:
-            lines += ["Nothing to show: no complete cell has the data for it.", ""]
+            lines += [_text(say("lead.empty")), ""]
         if section.folded:
             for scene in page.scenes:
                 lines += [f"### {_text(page.label(scene))}", "", *_answer(page.headline(scene), say, details=False), ""]
-                lines += [*_table(page.batch_table(scene), page.say), *_figures(page.part(section, scene))]
+                lines += [*_table(page.batch_table(scene), page.say), *_figures(page.part(section, scene), say)]
             continue
         for part in section.parts:
             if part.scene and section.name == "accuracy":
@@ -42,7 +42,7 @@ def write_markdown(page: Page) -> str:
                     lines += _table(table, page.say)
             if part.scene and section.name == "target" and (scaling := page.scaling(part.scene)):
                 lines += _table(scaling, page.say)
-            lines += _figures(part)
+            lines += _figures(part, say)
             if section.name == "profile" and (scores := page.profile_scores()):
                 lines += _table(scores, page.say)
     return "\n".join([*lines, *_evidence(page)])
@@ -117,13 +117,13 @@ def _claim(item: Told, say: Messages) -> list[str]:
     return [*lines, *[f"- {_text(note)}" for note in item.notes], *([""] if item.notes else [])]
 
 
-def _figures(part: Part | None) -> list[str]:
+def _figures(part: Part | None, say: Messages) -> list[str]:
     lines: list[str] = []
     for plot in part.plots if part else ():
         lines += [f"### {_text(plot.title)}", ""]
         for panel in plot.panels:
             lines += [f"![{_text(panel.alt)}](figures/{panel.name}.svg)", ""]
-        lines += [f"{_text(plot.caption)} Data: [CSV](tables/figure-{plot.name}.csv).", ""]
+        lines += [f"{_text(plot.caption)} {say('table.file')}[CSV](tables/figure-{plot.name}.csv).", ""]
     return lines
 
 

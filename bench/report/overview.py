@@ -13,10 +13,10 @@ from bench.analysis import words
 from bench.analysis.measures import MEASURES
 from bench.analysis.results import Results
 from bench.analysis.study import SETTING, records
-from bench.report.axes import legend, measure_axis
+from bench.report.axes import legend
 from bench.report.messages import Messages
 from bench.report.plot import Panel, Plot, Scene, tidy
-from bench.report.style import DASHES, INK, MARKERS, SERIES, canvas, figure_style
+from bench.report.style import DASHES, INK, MARKERS, SERIES, canvas
 from bench.report.view import Cell, Group, Table
 
 #: From so many settings, or pairs of a setting and an optimizer, on, figures per pair would fill a book.
@@ -144,22 +144,21 @@ def best_curves(scene: Scene) -> Plot | None:
     panels = [
         _curves_panel(scene, rows[rows["batch_size"] == size], size) for size in dict.fromkeys((sizes[0], sizes[-1]))
     ]
-    caption = (
-        f"Mean over seeds of {measure.of('val')} at each optimizer's own best learning rate. In colour the {NAMED} "
-        "that rank best in the table above, or end best where it has no rank for them; grey: the others."
-    )
+    caption = scene.say("figure.best_curves.caption", result=scene.say.result(measure, "val"), named=NAMED)
     columns = ["optimizer", "batch_size", "lr", "step", "epoch", "examples", "train_seconds", "seeds", column]
-    return Plot(scene.name("best-curves"), "Learning curves", caption, tuple(panels), tidy(rows, columns))
+    return Plot(
+        scene.name("best-curves"), scene.say("figure.curves.title"), caption, tuple(panels), tidy(rows, columns)
+    )
 
 
 def _curves_panel(scene: Scene, rows: pd.DataFrame, size: int) -> Panel:
-    measure = scene.measure
+    measure, say = scene.measure, scene.say
     column = measure.column("val")
     ends = rows.sort_values("step").groupby("optimizer")[column].last() * measure.direction
     places = scene.rows(scene.results.overview, batch_size=size).set_index("optimizer")["rank"].reindex(ends.index)
     order = pd.DataFrame({"rank": places, "end": -ends}).sort_values(["rank", "end"], kind="stable").index
     named = [str(name) for name in order[:NAMED]]
-    with figure_style():
+    with scene.style():
         figure = canvas(height=3.5)
         axes = figure.add_subplot()
         for optimizer, line in rows.groupby("optimizer"):
@@ -174,15 +173,18 @@ def _curves_panel(scene: Scene, rows: pd.DataFrame, size: int) -> Panel:
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: words.number(value)))
         axes.xaxis.set_minor_locator(NullLocator())
-        axes.set_xlabel("steps")
+        axes.set_xlabel(say("axis.curve.step"))
         shown = rows[column].to_numpy(dtype=float)
-        measure_axis(axes, measure, "val", float(np.nanmin(shown)), float(np.nanmax(shown)))
-        heading = f"Batch {scene.batch(size)}"
+        scene.measure_axis(axes, "val", float(np.nanmin(shown)), float(np.nanmax(shown)))
+        heading = words.capital(say("panel.batch", batch=scene.batch(size)))
         axes.set_title(heading)
         legend(figure, named, columns=3)
         best = [f"{name} {measure.value(measure.direction * float(ends[name]))}" for name in named]
-        alt = (
-            f"{words.capital(measure.of('val'))} of {words.plural(len(ends), 'optimizer')} against steps at batch "
-            f"{scene.batch(size)}. The best end at: {words.listing(best)}."
+        alt = say(
+            "alt.best_curves",
+            result=words.capital(say.result(measure, "val")),
+            optimizers=say.count("optimizer", len(ends)),
+            batch=scene.batch(size),
+            best=say.listing(best),
         )
         return scene.panel(figure, scene.name("best-curves", size), heading, alt)

@@ -29,6 +29,7 @@ from bench.report.evidence import (
 )
 from bench.report.figures_profile import score_table
 from bench.report.figures_trade_off import Switched
+from bench.report.fonts import page_fonts
 from bench.report.headline import Headline, headlines
 from bench.report.messages import Messages
 from bench.report.overview import matrices
@@ -233,7 +234,7 @@ class Page:
 
     def profile_scores(self) -> Table | None:
         """Scores of the performance profile."""
-        return score_table(self.results)
+        return score_table(self.results, self.say)
 
     def failed(self) -> Table | None:
         """What has no place in the figures, and why."""
@@ -275,7 +276,7 @@ class Page:
             return ""
         told = [(sources.sweep, len(sources.records)) for sources in self._all_sources()]
         sweeps = [self.say("claims.sweep", sweep=sweep, cells=cells) for sweep, cells in told]
-        return self.say("claims.sweeps", sweeps=", ".join(sweeps))
+        return self.say("claims.sweeps", sweeps=self.say("list.join").join(sweeps))
 
     def _all_sources(self) -> list[Sources]:
         return [self.sources, *(sweep.sources for sweep in self.others)]
@@ -325,7 +326,7 @@ def render_html(page: Page) -> str:
     return environment.get_template("index.html.j2").render(
         page=page,
         say=page.say,
-        style=Markup(style + HALO + read("claims.css") + "".join(styles)),
+        style=Markup(style + HALO + read("claims.css") + "".join(styles) + page_fonts(page.say.language)),
         script=Markup("".join(scripts)),
         drawing=lambda panel: Markup(panel.drawing.inline),
         data_table=partial(data_table, say=page.say),

@@ -2,19 +2,21 @@
 
 import re
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import cached_property
 
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 
 from bench.analysis.measures import Measure, measure_of
 from bench.analysis.pictures import Pictures, no_pictures
 from bench.analysis.results import Results
 from bench.analysis.study import SETTING, select
-from bench.analysis.words import batch_name
+from bench.report.axes import batch_axis, measure_axis
 from bench.report.messages import Messages, messages
-from bench.report.style import Drawing, svg
+from bench.report.style import Drawing, figure_style, svg
 
 #: So many optimizers share a panel: as many as there are colours, markers and dashes.
 TOGETHER = 6
@@ -69,7 +71,7 @@ class Scene:
         setting: Task, model, device and precision.
         prefix: Put before the names of figures; tells settings apart.
         pictures: What pictures are drawn from.
-        say: The report's language; what is written in drawings is English.
+        say: The report's language.
     """
 
     results: Results
@@ -105,7 +107,23 @@ class Scene:
 
     def batch(self, size: float) -> str:
         """Write a batch size."""
-        return batch_name(size, round(size) in self.full)
+        return self.say.batch(size, round(size) in self.full)
+
+    def short_batch(self, size: float) -> str:
+        """Write a batch size where there is little room."""
+        return self.say.short_batch(size, round(size) in self.full)
+
+    def batch_axis(self, axes: Axes, sizes: Sequence[int] | None = None) -> None:
+        """Label the horizontal axis with batch sizes, all those of the setting unless others are given."""
+        batch_axis(axes, self.sizes if sizes is None else sizes, self.full, self.say)
+
+    def measure_axis(self, axes: Axes, split: str, low: float, high: float) -> None:
+        """Set up the vertical axis for the setting's measure on a split."""
+        measure_axis(axes, self.measure, self.say.axis(self.measure, split), low, high)
+
+    def style(self) -> AbstractContextManager[None]:
+        """Draw in the report's style and language."""
+        return figure_style(self.say.language)
 
     def name(self, *parts: object) -> str:
         """Make a name for a figure or panel: lower case, digits and dashes alone."""
@@ -114,7 +132,7 @@ class Scene:
 
     def panel(self, figure: Canvas, name: str, title: str, alt: str) -> Panel:
         """Finish a drawing."""
-        return Panel(name, title, alt, svg(figure, name, title, alt))
+        return Panel(name, title, alt, svg(figure, name, title, alt, language=self.say.language))
 
     def groups(self) -> list[list[str]]:
         """Split the optimizers into groups that fit into one panel."""

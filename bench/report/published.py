@@ -7,7 +7,7 @@ import pandas as pd
 
 from bench.claims.claim import Claim
 from bench.claims.evidence import Judged
-from bench.claims.published import Published, published
+from bench.claims.published import Published, Value, published
 from bench.report.messages import Messages
 from bench.report.units import LOGS, write, write_interval
 from bench.report.view import Cell, Group, Table
@@ -32,36 +32,43 @@ def published_table(claim: Claim, verdicts: pd.DataFrame, say: Messages) -> Tabl
 
 
 def _row(entry: Published, claim: Claim, ours: dict[str, Any] | None, say: Messages) -> tuple[Cell, ...]:
-    setting = ", ".join(part for part in (entry.task, entry.network, entry.optimizer) if part)
+    parts = [_said(part, say) for part in (entry.task, entry.network, entry.optimizer) if part]
     statistic = entry.statistic
-    effect = say("published.none") if math.isnan(statistic) else _write(statistic, claim.unit)
+    effect = say("published.none") if math.isnan(statistic) else _write(statistic, claim.unit, say)
     differs = entry.differs[say.language]
     if ours is None:
         key = "published.absent" if entry.comparable else "published.never"
         here = Cell(say(key), differs, "dim")
     else:
         unit = str(ours["unit"])
-        found = f"{_write(ours['estimate'], unit)} {write_interval(ours['lo_adjusted'], ours['hi_adjusted'], unit)}"
+        found = (
+            f"{_write(ours['estimate'], unit, say)} {write_interval(ours['lo_adjusted'], ours['hi_adjusted'], unit)}"
+        )
         told = say("published.ours", task=ours["task"], optimizer=ours["optimizer"], differs=differs)
         here = Cell(found.strip(), told)
     return (
-        Cell(entry.who, f"{entry.source}, {entry.place}"),
-        Cell(entry.quantity[say.language], setting),
-        Cell("; ".join(_value(item.at, item.value, item.spread, entry.unit) for item in entry.values)),
+        Cell(entry.who, say("list.join").join([entry.source, _said(entry.place, say)])),
+        Cell(entry.quantity[say.language], say("list.join").join(parts)),
+        Cell(say("list.clause").join(_value(item, entry.unit, say) for item in entry.values)),
         Cell(effect),
         here,
     )
 
 
-def _write(value: float, unit: str) -> str:
+def _said(text: str, say: Messages) -> str:
+    return say.from_declaration("published", text, text)
+
+
+def _write(value: float, unit: str, say: Messages) -> str:
     """Write a statistic with its unit, where what `write` returns has none."""
     named = unit in LOGS or unit in ("fraction", "slope")
-    return write(value, unit) if named else f"{write(value, unit)} {unit}"
+    return write(value, unit) if named else f"{write(value, unit)} {say.word('unit', unit)}"
 
 
-def _value(at: str, value: float, spread: float, unit: str) -> str:
-    deviation = "" if math.isnan(spread) else f" ± {spread:g}"
-    return f"{at}: {value:g}{deviation}{f' {unit}' if unit not in ('', 'loss') else ''}"
+def _value(item: Value, unit: str, say: Messages) -> str:
+    deviation = "" if math.isnan(item.spread) else f" ± {item.spread:g}"
+    named = f" {say.word('unit', unit)}" if unit not in ("", "loss") else ""
+    return say("published.value", at=_said(item.at, say), value=f"{item.value:g}{deviation}{named}")
 
 
 def published_frame(judged: Judged) -> pd.DataFrame:

@@ -18,6 +18,8 @@ import matplotlib as mpl
 import seaborn as sns
 from matplotlib.figure import Figure as Canvas
 
+from bench.report.fonts import FONT_STACKS, LAYOUT, layout_fonts
+
 INK = "#010203"
 #: What lies behind the drawing: fills marks that should look hollow.
 PAPER = "#040506"
@@ -35,7 +37,6 @@ RAMP_DARK = ("#c792ea", "#9fa2f7", "#6fb3f2", "#4cc5d3", "#62cf98", "#b9cf5a")
 
 #: Size of a panel in inches; in the page it fills a phone's width at about its natural size.
 PANEL = (4.7, 3.5)
-FONT_STACK = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Liberation Sans', Arial, sans-serif"
 
 _SETTINGS: Any = {
     "axes.axisbelow": True,
@@ -51,9 +52,6 @@ _SETTINGS: Any = {
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
     "figure.facecolor": "none",
-    "font.family": "sans-serif",
-    # Metrics of a wide font that matplotlib brings along: what fits with it fits with any system font.
-    "font.sans-serif": ["DejaVu Sans"],
     "font.size": 10,
     "grid.color": INK,
     "grid.alpha": 0.13,
@@ -80,9 +78,10 @@ HALO = "[id*='-halo-'] text{paint-order:stroke;stroke:var(--paper);stroke-width:
 
 
 @contextmanager
-def figure_style() -> Iterator[None]:
-    """Draw in the report's style, without touching anyone else's matplotlib settings."""
-    with warnings.catch_warnings(), sns.axes_style("ticks"), mpl.rc_context(_SETTINGS):
+def figure_style(language: str = "en") -> Iterator[None]:
+    """Draw in the report's style and language, without touching anyone else's matplotlib settings."""
+    settings = _SETTINGS | {"font.family": layout_fonts(language)}
+    with warnings.catch_warnings(), sns.axes_style("ticks"), mpl.rc_context(settings):
         # Seaborn 0.13 still calls what newer pandas and matplotlib have deprecated.
         warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"seaborn\.")
         warnings.filterwarnings("ignore", category=PendingDeprecationWarning, module=r"seaborn\.")
@@ -108,7 +107,9 @@ class Drawing:
     file: str
 
 
-def svg(figure: Canvas, name: str, title: str, alt: str, over: str = "", file_over: str = "") -> Drawing:
+def svg(
+    figure: Canvas, name: str, title: str, alt: str, over: str = "", file_over: str = "", language: str = "en"
+) -> Drawing:
     """Write a figure as SVG, the same bytes for the same figure.
 
     Args:
@@ -118,6 +119,7 @@ def svg(figure: Canvas, name: str, title: str, alt: str, over: str = "", file_ov
         alt: What the figure shows, in words.
         over: What is laid over it in the page, as SVG in points from the upper left corner.
         file_over: The same in the file of its own.
+        language: Of what is written in it.
     """
     buffer = io.StringIO()
     with mpl.rc_context({"svg.hashsalt": name}):
@@ -134,16 +136,16 @@ def svg(figure: Canvas, name: str, title: str, alt: str, over: str = "", file_ov
     text = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', text)
     text = re.sub(r"url\(#([^)]+)\)", rf"url(#{name}-\1)", text)
     text = re.sub(r'(?:xlink:)?href="#([^"]+)"', rf'href="#{name}-\1"', text)
-    text = re.sub(r"'DejaVu Sans'(?:, [^;\"]*)?", FONT_STACK, text)
+    text = re.sub(rf"'{LAYOUT}'(?:, [^;\"]*)?", FONT_STACKS[language], text)
     text = re.sub(r"\n\s*", "\n", text)
     head, body = text.split(">", 1)
     box = re.search(r'viewBox="([^"]+)"', head)
     assert box is not None
     body = body.removesuffix("\n").removesuffix("</svg>")
-    return drawing(box[1], f"{body}{over}</svg>\n", title, alt, f"{body}{file_over}</svg>\n")
+    return drawing(box[1], f"{body}{over}</svg>\n", title, alt, f"{body}{file_over}</svg>\n", language)
 
 
-def drawing(box: str, body: str, title: str, alt: str, file_body: str | None = None) -> Drawing:
+def drawing(box: str, body: str, title: str, alt: str, file_body: str | None = None, language: str = "en") -> Drawing:
     """Finish a drawing.
 
     Args:
@@ -152,14 +154,16 @@ def drawing(box: str, body: str, title: str, alt: str, file_body: str | None = N
         title: Title, read out with the file.
         alt: What it shows, in words.
         file_body: The same for the file of its own, where that differs.
+        language: Of what is written in it; the file says it, so that ideographs look as they do there.
     """
     shared = f'viewBox="{box}" stroke-linejoin="round" stroke-linecap="butt"'
     inline = f'<svg role="img" aria-label="{html.escape(alt)}" {shared}>{_themed(body)}'
     size = "".join(
         f' {side}="{float(part):g}"' for side, part in zip(("width", "height"), box.split()[2:], strict=True)
     )
+    spoken = "" if language == "en" else f' lang="{language}"'
     file = (
-        f'<svg xmlns="http://www.w3.org/2000/svg" role="img"{size} {shared}>'
+        f'<svg xmlns="http://www.w3.org/2000/svg"{spoken} role="img"{size} {shared}>'
         f"<title>{html.escape(title)}</title><desc>{html.escape(alt)}</desc>"
         f"<style>{_file_style()}</style>{_themed(file_body or body)}"
     )

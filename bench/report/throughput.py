@@ -13,6 +13,7 @@ from bench.analysis import words
 from bench.analysis.study import records
 from bench.analysis.throughput import Drift
 from bench.report.axes import batch_axis, legend
+from bench.report.messages import messages
 from bench.report.style import DASHES, INK, MARKERS, SERIES, Drawing, canvas, figure_style, svg
 
 #: Title, names of the columns, rows in words.
@@ -125,7 +126,7 @@ def figure(cells: pd.DataFrame, fits: pd.DataFrame, subject: str) -> Drawing:
                 if math.isfinite(fit["knee"]) and sizes[0] <= fit["knee"] <= sizes[-1]:
                     axes.plot(fit["knee"], 2 * fit["t1_us"], marker="|", markersize=13, color=INK, zorder=4)
         powers = [size for size in sizes if size & (size - 1) == 0 or size in (sizes[0], sizes[-1])]
-        batch_axis(axes, powers, set())
+        batch_axis(axes, powers, set(), messages("en"))
         axes.set_yscale("log", base=2)
         axes.yaxis.set_major_locator(LogLocator(base=2))
         axes.yaxis.set_minor_locator(NullLocator())

@@ -4,6 +4,7 @@ import math
 
 from bench.analysis import words
 from bench.claims.claim import Claim
+from bench.report.messages import Messages
 
 #: Units that are written as ratios, and their base.
 LOGS = {"log ratio": math.e, "log2 ratio": 2.0}
@@ -36,6 +37,6 @@ def write_interval(lo: float, hi: float, unit: str) -> str:
     return f"[{', '.join(ends)}]"
 
 
-def unit_name(unit: str) -> str:
+def unit_name(unit: str, say: Messages) -> str:
     """Name the unit in which `write` writes."""
-    return "percentage points" if unit == "fraction" else "ratio" if unit in LOGS else unit
+    return say("unit.ratio") if unit in LOGS else say.word("unit", unit)

@@ -172,7 +172,7 @@ def _verdict_cell(row: dict[Any, Any], measure: Measure, say: Messages) -> Cell:
     scale, ends = str(row["unit"]), [row["difference"], row["lo_wide"], row["hi_wide"]]
     if scale == "log ratio":
         scale, ends = "ratio", [math.exp(end) for end in ends]
-    return Cell(f"{measure.effect(ends[0], scale)} {measure.interval(ends[1], ends[2], scale)}", word, verdict)
+    return Cell(f"{measure.effect(ends[0], scale)} {say.interval(measure, ends[1], ends[2], scale)}", word, verdict)
 
 
 def scaling_table(scene: Scene) -> Table | None:
@@ -205,14 +205,16 @@ def scaling_table(scene: Scene) -> Table | None:
 def data_table(frame: pd.DataFrame, most: int, say: Messages) -> Table:
     """The data behind a figure as it stands in the CSV file, its first rows at most."""
     shown = frame.head(most)
-    rows = tuple(tuple(Cell(_plain(value)) for value in row) for row in shown.itertuples(index=False, name=None))
+    rows = tuple(tuple(Cell(_plain(value, say)) for value in row) for row in shown.itertuples(index=False, name=None))
     caption = say("table.all") if len(frame) <= most else say("table.first", most=most, all=len(frame))
     return Table(caption, tuple(str(name) for name in frame.columns), (Group("", rows),))
 
 
-def _plain(value: Any) -> str:
-    if isinstance(value, bool) or value is None:
-        return {True: "yes", False: "no", None: ""}[value]
+def _plain(value: Any, say: Messages) -> str:
+    if isinstance(value, bool):
+        return say("entry.is" if value else "entry.is_not")
+    if value is None:
+        return ""
     if isinstance(value, float):
         return "" if value != value else words.number(value, 4)
     return str(value)

@@ -8,12 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.analysis import words
-from bench.analysis.descriptions import trend
 from bench.analysis.findings import findings
 from bench.analysis.speed import step_parts, step_time_model, throughput
 from bench.analysis.targets import regimes, seeds_to_target, to_target
 from bench.report.answer import short_answer
 from bench.report.axes import spread
+from bench.report.descriptions import trend
 from bench.report.headline import headlines
 from bench.report.messages import messages
 from bench.results.csv import csv_safe, write_csv
@@ -148,7 +148,6 @@ def test_a_reason_that_is_not_settled_is_not_used() -> None:
         (words.mebibytes(1 / 1024 / 2), "512 B"),
         (words.learning_rate(0.0625), "2⁻⁴"),
         (words.learning_rate(0.1), "0.1"),
-        (words.batch_name(4000, True), "full (4000)"),
         (words.listing(["a", "b", "c"]), "a, b and c"),
         (words.count(55000), "55 000"),
     ],
@@ -178,7 +177,7 @@ def test_written_numbers_are_within_half_of_the_last_digit(value: float) -> None
     ],
 )
 def test_trend_in_words(values: list[float], expected: str) -> None:
-    assert trend("x", ["1", "2", "3"], values, words.percent) == expected
+    assert trend("x", ["1", "2", "3"], values, words.percent, messages("en")) == expected
 
 
 @given(st.lists(st.integers(1, 2**20), min_size=1, max_size=30, unique=True).map(sorted), st.integers(2, 12))

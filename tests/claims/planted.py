@@ -11,6 +11,7 @@ from bench.claims.data import claim_data
 from bench.claims.evidence import Data, judged
 from bench.claims.judges import JUDGES
 from bench.results.tables import CELL_COLUMNS, CURVE_COLUMNS, TRIAL_COLUMNS, Tables
+from tests.claims.retold import assert_retold
 
 STEPS = (0, 1, 2, 4, 8, 16, 32, 64)
 TRAIN_EXAMPLES = 1024
@@ -90,6 +91,7 @@ def verdicts(name: str, data: Data) -> pd.DataFrame:
     """Return the verdicts on one claim; no rows where the sweep has no data for it."""
     found = judged(data, [claim(name)], JUDGES)
     assert bool(found.missing) == found.verdicts.empty
+    assert_retold(found.verdicts)
     return found.verdicts
 
 

@@ -17,6 +17,7 @@ from bench.claims.claim import claim
 from bench.claims.evidence import Data, judged
 from bench.claims.judges import JUDGES
 from bench.results.tables import CELL_COLUMNS, CURVE_COLUMNS, TRIAL_COLUMNS
+from tests.claims.retold import assert_retold
 
 #: (batch size, learning rate, seed) → a number.
 Law = Callable[[int, float, int], float]
@@ -169,7 +170,9 @@ def data(*arms: Arm, measures: pd.DataFrame | None = None) -> Data:
 
 def verdicts(name: str, *arms: Arm, measures: pd.DataFrame | None = None) -> pd.DataFrame:
     """Return the verdicts on a claim."""
-    return judged(data(*arms, measures=measures), [claim(name)], JUDGES).verdicts
+    found = judged(data(*arms, measures=measures), [claim(name)], JUDGES).verdicts
+    assert_retold(found)
+    return found
 
 
 def primary(name: str, *arms: Arm) -> list[str]:

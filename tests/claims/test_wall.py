@@ -1,4 +1,4 @@
-"""One line per claim: agreeing, mixed, elsewhere only and missing verdicts."""
+"""One line per claim: agreeing, partly settled, mixed, elsewhere only and missing verdicts."""
 
 import dataclasses
 
@@ -29,13 +29,19 @@ def test_verdicts_are_put_together() -> None:
                 "C3": [("inconclusive", True)],
                 "C4": [("supported", False), ("refuted", False)],
                 "C5": [],
+                "C6": [("refuted", True), ("refuted", True), ("inconclusive", True)],
+                "C7": [("inconclusive", True), ("equivalent", True), ("refuted", False)],
+                "C8": [("supported", True), ("equivalent", True), ("inconclusive", True)],
             }
         )
     )
     assert found.to_numpy().tolist() == [
-        ["C1", "supported", 2, 2, 0, 1, "for_C1"],
-        ["C2", MIXED, 1, 3, 1, 1, "for_C2"],
-        ["C3", "inconclusive", 0, 1, 0, 0, "for_C3"],
-        ["C4", BESIDE, 0, 0, 1, 2, "for_C4"],
-        ["C5", MISSING, 0, 0, 0, 0, "for_C5"],
+        ["C1", "supported", 2, 2, 0, 1, "for_C1", 0, 0],
+        ["C2", MIXED, 1, 3, 1, 1, "for_C2", 1, 1],
+        ["C3", "inconclusive", 0, 1, 0, 0, "for_C3", 0, 0],
+        ["C4", BESIDE, 0, 0, 1, 2, "for_C4", 0, 0],
+        ["C5", MISSING, 0, 0, 0, 0, "for_C5", 0, 0],
+        ["C6", "partly refuted", 0, 3, 0, 0, "for_C6", 2, 0],
+        ["C7", "partly equivalent", 0, 2, 0, 1, "for_C7", 0, 1],
+        ["C8", MIXED, 1, 3, 0, 0, "for_C8", 0, 1],
     ]

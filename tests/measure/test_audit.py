@@ -13,12 +13,14 @@ from torch.nn import functional
 
 from bench.measure import audit
 from bench.measure.audit import Subject, audit_data, audit_training
+from bench.report.messages import messages
 from bench.results.record import AuditCheck
 from bench.tasks.problem import Model, Problem, Split
 from bench.tasks.task import Task, build_task
 from bench.training import batches
 from bench.training.batches import Batch, BatchOrder
 from tests.cases import OPTIMIZERS, builder, plan_of, toy_task
+from tests.report.chinese import strange
 
 SIZES = (4000, 500, 500)
 
@@ -54,6 +56,9 @@ def assert_all_pass(checks: list[AuditCheck]) -> None:
         assert check.check
         assert check.value
         assert check.expected
+        # What a Chinese report makes of it.
+        for text in (check.check, check.value, check.expected):
+            assert strange(messages("zh").retold("audit", text), ["ln"]) == [], text
     assert len({check.check for check in checks}) == len(checks)
 
 

@@ -1,6 +1,5 @@
 """Claims in the report: the wall, matrices with their rows in the file, what is missing, and the language."""
 
-import html as html_module
 import re
 import string
 from collections.abc import Iterator
@@ -21,7 +20,7 @@ from bench.report.messages import messages
 from bench.report.units import write, write_interval
 from bench.results.store import Store
 from tests.report.pictured import pictures_alone
-from tests.report.synthetic import Plan, write_sweep, write_zoo
+from tests.report.synthetic import Plan, write_sweep
 from tests.report.test_build import tree
 
 
@@ -190,27 +189,6 @@ def test_the_language_switches_and_two_renders_are_the_same(small: Store, tmp_pa
     for english in (messages("en")(key) for key in ("wall.title", "advice.title", "heading.reproduce")):
         assert english not in page
     assert say("wall.title") in (tmp_path / "first" / "report.md").read_text(encoding="utf-8")
-
-
-#: Four words in a row are a sentence; names of tasks and optimizers, units and commands are fewer.
-ENGLISH = re.compile(r"(?:\b[A-Za-z]{2,}[,;:]? ){3}[A-Za-z]{2,}")
-
-
-@pytest.mark.usefixtures("alone")
-@pytest.mark.parametrize("many", [False, True])
-def test_the_first_screen_of_a_chinese_page_has_no_english_sentence(many: bool, small: Store, tmp_path: Path) -> None:
-    store = write_zoo(tmp_path / "zoo", 5, 3) if many else small
-    write_report(store, tmp_path, [claim("C5"), claim("C21")], messages("zh"))
-    page = (tmp_path / "index.html").read_text(encoding="utf-8")
-    shown = page[page.index('<section id="answer"') :]
-    texts = html_module.unescape(re.sub(r"<[^>]+>", "\n", shown[: shown.index("</section>")])).splitlines()
-    assert len([text for text in texts if re.search("[\u4e00-\u9fff]", text)]) > 30
-    assert [text for text in texts if ENGLISH.search(text)] == []
-    # The same screen in English is nothing but English sentences.
-    english = "\n".join(messages("en").texts.values())
-    assert len(ENGLISH.findall(english)) > 100
-    lead = (tmp_path / "report.md").read_text(encoding="utf-8").split("\n\n")[1:3]
-    assert not any(ENGLISH.search(text) for text in lead)
 
 
 def test_catalogues_have_the_same_texts_with_the_same_values() -> None:

@@ -15,6 +15,7 @@ from bench.analysis.measures import Accuracy
 from bench.analysis.rules import RULES
 from bench.report import figures_trade_off
 from bench.report.figures_trade_off import MARKERS, Switched, _outline
+from bench.report.messages import messages
 from tests.report.synthetic import TRAIN
 
 MEASURE = Accuracy(500)
@@ -55,7 +56,7 @@ def test_marks_of_each_layer_say_their_rows(figure: str, table: pd.DataFrame) ->
         told = [title.text or "" for title in layer.iter() if title.tag.endswith("title")]
         assert len(told) == len(rows), view
         for text, row in zip(told, rows.sort_values(["optimizer", "batch_size"]).to_dict("records"), strict=True):
-            batch = words.batch_name(row["batch_size"], row["batch_size"] == TRAIN)
+            batch = messages("en").batch(row["batch_size"], row["batch_size"] == TRAIN)
             assert text.startswith(f"{row['optimizer']}, batch {batch}: {MEASURE.value(row['test_accuracy'])}")
             assert f"in {words.seconds(row['train_seconds'])}; " in text
             assert f"{words.mebibytes(row['step_mib'])} held by a step" in text
