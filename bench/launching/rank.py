@@ -12,12 +12,8 @@ import time
 import traceback
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from typing import TYPE_CHECKING
 
 from bench.config import Cell
-
-if TYPE_CHECKING:
-    from bench.training.parallel import Group
 
 #: Sent by a rank now and then while it has a cell; and once, when all ranks have met.
 ALIVE, READY = "alive", "ready"
@@ -122,28 +118,24 @@ def main() -> None:
     line = Line(int(sys.argv[1]))
     place = line.place
     try:
-        # Imported late, with torch, so that the line is open by then.
+        # Imported late, with torch, so that the line is open by then; all of it before this rank is ready.
+        from bench.launching.cell import follow_cell, run_here
         from bench.training.parallel import join
 
         group = join(place.rank, place.size, place.device, place.port, place.timeout, place.patience)
         line.send(READY)
         while True:
-            _take_part(line, line.jobs.get(), group)
+            job = line.jobs.get()
+            if group.rank == 0:
+                line.send(run_here(job.cell, line.stop.is_set, job.concurrent_workers, group))
+            else:
+                follow_cell(job.cell, group)
+                line.send(None)
             line.busy.clear()
     except Exception as error:
         line.send(_trouble(error, place.rank))
         # At once: others see that this rank is gone, and wait for it no longer.
         os._exit(1)
-
-
-def _take_part(line: Line, job: Job, group: "Group") -> None:
-    from bench.launching.cell import follow_cell, run_here
-
-    if group.rank == 0:
-        line.send(run_here(job.cell, line.stop.is_set, job.concurrent_workers, group))
-    else:
-        follow_cell(job.cell, group)
-        line.send(None)
 
 
 def _trouble(error: Exception, rank: int) -> Trouble:
