@@ -245,6 +245,8 @@ def _run(
             )
             # The same trial, which is warm now.
             progress.speed = with_energy(speed, fresh, measure.energy_seconds if parallel is None else 0.0)
+            if parallel is not None and measure.energy_seconds:
+                progress.speed = replace(speed, energy_reason="the counters of several devices are not read")
     with progress.timed("stacking"):
         choice = trials.choose(config.training.stack)
         progress.stacking = Stacking(choice.path, choice.most, choice.exact, choice.reason)

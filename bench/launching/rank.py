@@ -12,8 +12,10 @@ import time
 import traceback
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from typing import TYPE_CHECKING
 
-from bench.config import Cell
+if TYPE_CHECKING:
+    from bench.config import Cell
 
 #: Sent by a rank now and then while it has a cell; and once, when all ranks have met.
 ALIVE, READY = "alive", "ready"
@@ -29,7 +31,7 @@ class Place:
         rank: Which of them it is.
         size: How many there are.
         device: The device they are, all together, such as "cpu:2".
-        port: Port of this machine where their store is.
+        meeting: File that they find each other by.
         timeout: Seconds that a collective operation may take.
         patience: Seconds that all of them may take to come.
         pulse: Seconds between two signs of life.
@@ -38,7 +40,7 @@ class Place:
     rank: int
     size: int
     device: str
-    port: int
+    meeting: str
     timeout: float
     patience: float
     pulse: float
@@ -48,7 +50,7 @@ class Place:
 class Job:
     """A cell to train, and how many worker processes train on this machine meanwhile."""
 
-    cell: Cell
+    cell: "Cell"
     concurrent_workers: int
 
 
@@ -112,7 +114,7 @@ class Line:
 
 def main() -> None:
     """Take part in cells until the line is closed."""
-    # Ctrl-C and what schedulers send reach all processes: the one that started this one decides what they mean.
+    # What schedulers send to all processes means what the one that started this one makes of it.
     for received in (signal.SIGINT, signal.SIGTERM):
         signal.signal(received, signal.SIG_IGN)
     line = Line(int(sys.argv[1]))
@@ -122,7 +124,7 @@ def main() -> None:
         from bench.launching.cell import follow_cell, run_here
         from bench.training.parallel import join
 
-        group = join(place.rank, place.size, place.device, place.port, place.timeout, place.patience)
+        group = join(place.rank, place.size, place.device, place.meeting, place.timeout, place.patience)
         line.send(READY)
         while True:
             job = line.jobs.get()

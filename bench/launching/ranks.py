@@ -6,6 +6,7 @@ status and a reason within its limit, and all of them end.
 
 import atexit
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -48,7 +49,12 @@ def run_on_ranks(cell: Cell, stop: Callable[[], bool] = lambda: False, concurren
     reason = why_unavailable(device.name)
     if reason is not None:
         return failed_record(cell, f"device {device.name}: {reason}", CellStatus.UNAVAILABLE)
-    return standing_ranks(device.name, device.timeout_seconds).run(cell, stop, concurrent_workers)
+    try:
+        ranks = standing_ranks(device.name, device.timeout_seconds)
+    except (OSError, RuntimeError) as error:
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        return failed_record(cell, f"device {device.name}: its processes could not be started ({lines[0]})")
+    return ranks.run(cell, stop, concurrent_workers)
 
 
 _standing: "list[Ranks]" = []
@@ -107,8 +113,7 @@ class Ranks:
         self._device, self._timeout = device, timeout
         self._open, self._ready = True, False
         self._size = count_of(device, torch.cuda.device_count())
-        # On a port that is free now, and for this machine's processes alone.
-        self._meeting = torch.distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+        self._folder = Path(tempfile.mkdtemp(prefix="bench-ranks-"))
         self._ranks: list[Rank] = []
         try:
             for rank in range(self._size):
@@ -167,6 +172,7 @@ class Ranks:
             rank.connection.close()
             rank.output.close()
         self._ranks.clear()
+        shutil.rmtree(self._folder, ignore_errors=True)
 
     def _start(self, rank: int) -> Rank:
         ours, theirs = Pipe()
@@ -180,12 +186,20 @@ class Ranks:
             stdout=output,
             stderr=output,
             pass_fds=[theirs.fileno()],
+            # Ctrl-C is for this process, which decides what it means.
+            process_group=0,
             env=os.environ | {"PYTHONPATH": path} | loopback,
         )
         theirs.close()
         silent = SILENT_SHARE * self._timeout
         place = Place(
-            rank, self._size, self._device, self._meeting.port, silent, START_SECONDS, min(1.0, self._timeout / 20)
+            rank,
+            self._size,
+            self._device,
+            str(self._folder / "meeting"),
+            silent,
+            START_SECONDS,
+            min(1.0, self._timeout / 20),
         )
         ours.send(place)
         return Rank(process, ours, output)

@@ -102,21 +102,23 @@ class Group:
         return found
 
 
-def join(rank: int, size: int, device: str, port: int, timeout: float, patience: float) -> Group:
+def join(rank: int, size: int, device: str, meeting: str, timeout: float, patience: float) -> Group:
     """Join the processes that train together on this machine.
 
     Args:
         rank: Which of them this is.
         size: How many there are.
         device: The device they are, all together, such as "cpu:2".
-        port: Port of this machine where their store is.
+        meeting: File that they find each other by.
         timeout: Seconds that a collective operation may take.
         patience: Seconds that all of them may take to come.
     """
     kind, own = device.partition(":")[0], part_of(device, rank)
     if kind == "cuda":
         torch.cuda.set_device(own)
-    store = dist.TCPStore("127.0.0.1", port, is_master=False, timeout=timedelta(seconds=patience))
+    # A file, where a port would be open to the network.
+    store = dist.FileStore(meeting, size)
+    store.set_timeout(timedelta(seconds=patience))
     store.set(f"here {rank}", "")
     store.wait([f"here {other}" for other in range(size)])
     dist.init_process_group(BACKENDS[kind], store=store, rank=rank, world_size=size, timeout=timedelta(seconds=timeout))

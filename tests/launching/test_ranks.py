@@ -242,6 +242,16 @@ def test_more_devices_than_the_machine_has_are_unavailable() -> None:
     assert record.reason == "device cpu:3: this machine has 2 cores, 3 are asked for"
 
 
+def test_processes_that_cannot_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(device: str, timeout: float) -> None:
+        raise OSError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(ranks_module, "standing_ranks", refuse)
+    record = run_cell(on_two()).record
+    assert record.status == CellStatus.FAILED
+    assert "device cpu:2: its processes could not be started" in str(record.reason)
+
+
 def test_what_is_refused_is_recorded_where_that_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ranks_module, "Ranks", None)
     cell = on_two("task=surface/rosenbrock", "batch_size=full", "optimizer=newton", "incompatible=record")
