@@ -117,7 +117,7 @@ def join(rank: int, size: int, device: str, meeting: str, timeout: float, patien
     if kind == "cuda":
         torch.cuda.set_device(own)
     # A file, where a port would be open to the network.
-    store = dist.FileStore(meeting, size)
+    store = dist.FileStore(meeting, size)  # type: ignore[attr-defined]
     store.set_timeout(timedelta(seconds=patience))
     store.set(f"here {rank}", "")
     store.wait([f"here {other}" for other in range(size)])
@@ -152,17 +152,7 @@ class Shares:
     def __init__(self, batches: Batches, rank: int, size: int) -> None:
         self._inner = batches
         self._rank, self._size = rank, size
-        self.whole = 0
-
-    @property
-    def batch_size(self) -> int:
-        """Examples per step, of all ranks together."""
-        return self._inner.batch_size
-
-    @property
-    def examples_seen(self) -> int:
-        """Examples that all ranks together have seen."""
-        return self._inner.examples_seen
+        self.batch_size, self.examples_seen, self.whole = batches.batch_size, batches.examples_seen, 0
 
     def __copy__(self) -> "Shares":
         """Return a stream that moves on its own, as a copy of the batches themselves does."""
@@ -171,6 +161,7 @@ class Shares:
     def resize(self, batch_size: int) -> None:
         """Change the batch size from the next batch on."""
         self._inner.resize(batch_size)
+        self.batch_size = batch_size
 
     def take(self, steps: int) -> Iterator[list[Batch]]:
         """Yield this rank's shares of the next `steps` batches, one a list; a share may be empty."""
@@ -195,7 +186,7 @@ class Shares:
                 yield [(order.inputs.index_select(0, own), order.labels.index_select(0, own))]
 
     def _share(self, examples: int) -> tuple[int, int]:
-        self.whole = examples
+        self.whole, self.examples_seen = examples, self._inner.examples_seen
         return share_of(examples, self._rank, self._size)
 
 

@@ -25,10 +25,12 @@ from bench.tasks.regression import linear_hessian, linear_optimum
 from bench.training import devices
 from tests.small import small_cell
 
-UNMEASURED = ("measure.speed=false", "measure.memory=false")
-LINEAR = ("task=regression/linear", "task.knobs.examples=33", "lr=[0.05]")
+UNMEASURED = ("measure.speed=false", "measure.memory=false", "evaluation.train_examples=null")
+LINEAR = ("task=regression/linear", "task.knobs.examples=33", "lr=[0.05]", "evaluation.train_examples=null")
 LINEAR_STEPS = (*LINEAR, "budget.epochs=null", "budget.steps=20")
 ROSENBROCK = ("task=surface/rosenbrock", "lr=[0.5]", "batch_size=full", "budget.epochs=null", "budget.steps=5")
+#: Line searches make much of the last digits of a loss.
+DOUBLE = "precision=float64"
 MLP = ("task=mnist5k/mlp", "lr=[0.02]", "budget.epochs=null", "budget.steps=6")
 
 #: Tasks, optimizers, batch sizes and methods, each held against one process. Linear regression has 33 examples: its
@@ -47,8 +49,14 @@ CASES: dict[str, tuple[str, ...]] = {
     "the batch grows": (*LINEAR_STEPS, "batch_size=3", "batch_schedule=growth", "batch_schedule.milestones=[0.5]"),
     "gradients are counted": (*LINEAR, "batch_size=4", "budget.epochs=null", "budget.gradient_evaluations=9"),
     "it diverges": (*LINEAR, "batch_size=4", "lr=[1000]", "budget.epochs=4"),
-    "the optimizer asks for the loss": (*LINEAR_STEPS, "budget.steps=4", "batch_size=11", "optimizer=lbfgs_wolfe"),
-    "a matrix of all parameters": (*ROSENBROCK, "optimizer=bfgs"),
+    "the optimizer asks for the loss": (
+        *LINEAR_STEPS,
+        "budget.steps=4",
+        "batch_size=11",
+        "optimizer=lbfgs_wolfe",
+        DOUBLE,
+    ),
+    "a matrix of all parameters": (*ROSENBROCK, "optimizer=bfgs", DOUBLE),
     "examples are drawn afresh": ("task=nqm", "lr=[0.1]", "batch_size=8", "budget.epochs=null", "budget.steps=20"),
     "tokens": ("task=embedding/bigram", "lr=[0.1]", "batch_size=33", "budget.epochs=null", "budget.steps=6"),
     "a playground": (
@@ -59,7 +67,7 @@ CASES: dict[str, tuple[str, ...]] = {
         "optimizer=adam",
     ),
     "images": (*MLP, "batch_size=25", "optimizer=adamw"),
-    "an optimizer of matrices": (*MLP, "batch_size=64", "optimizer=muon"),
+    "an optimizer of matrices": (*MLP, "batch_size=64", "optimizer=adafactor"),
 }
 
 
@@ -95,7 +103,8 @@ def test_two_processes_end_as_one_does(overrides: tuple[str, ...]) -> None:
     joined = alone.curves.merge(both.curves, on=keys, how="outer", suffixes=("", "_both"), indicator=True)
     assert set(joined["_merge"]) == {"both"}
     assert (joined["examples"] == joined["examples_both"]).all()
-    finite = joined[joined["value"].abs() < 1e6]
+    # An accuracy counts: where two outputs are equal but for rounding, an example is right on one side alone.
+    finite = joined[(joined["metric"] == "loss") & (joined["value"].abs() < 1e6)]
     assert len(finite) > 0
     assert finite["value_both"].to_numpy() == pytest.approx(finite["value"].to_numpy(), rel=1e-5, abs=1e-7)
     for one, two in zip(alone.record.trials, both.record.trials, strict=True):
@@ -115,7 +124,7 @@ def test_gradient_descent_on_linear_regression_is_what_algebra_says() -> None:
         f"lr=[{rate}]",
         *("budget.epochs=null", f"budget.steps={steps}"),
     )
-    split = load_cell_task(small_cell(*LINEAR), torch.device("cpu")).train
+    split = load_cell_task(cell, torch.device("cpu")).train
     hessian, best = linear_hessian(split), torch.cat([part.flatten() for part in linear_optimum(split)])
     rows = torch.cat([split.inputs.double(), torch.ones(len(split), 1, dtype=torch.float64)], 1)
     # From zero: θ − θ* shrinks by I − ηH at every step.
