@@ -382,4 +382,6 @@ class DataParallel:
         batches = batches_of(self.task, command.batch_size, plan.remainder, plan.reshuffle, start.order, start.noise)
         shares = Shares(batches, group.rank, group.size)
         optimizer = self.build(list(parameters), start.lr)
+        # With patience: until here ranks may be far apart, such as by loading their data.
+        dist.barrier(group=group.control)
         return ParallelStepper(group, self.task, parameters, optimizer, shares, method)
