@@ -292,7 +292,7 @@ REFUSALS: list[tuple[dict[str, Any], str]] = [
         ({"device__name": "cpu:2"} | changes, words)
         for changes, words in (
             ({"optimizer": OPTIMIZERS["newton"], "task": LINE}, "device=cpu:2: optimizer newton differentiates"),
-            ({"task__model": "simple_cnn"}, "device=cpu:2: simple_cnn uses statistics of a whole batch in training"),
+            ({"task__model": "f1"}, "device=cpu:2: f1 uses statistics of a whole batch in training"),
             (
                 {"training__compile": "on"},
                 "with device=cpu:2: compiled gradients are of one device",
