@@ -26,6 +26,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from bench.config import conf_path
+from bench.devices import NAMES, unknown_device
 from bench.errors import UsageError, nearest, unknown
 from bench.optimizers.generated import register_optimizers
 from bench.schema import Config
@@ -33,8 +34,6 @@ from bench.tasks.targets import image_configs
 
 #: Hydra 1.3 behaves like older versions unless told; 1.4 has one behaviour and warns about the argument.
 BEHAVIOUR: dict[str, str] = {"version_base": "1.3"} if hydra.__version__.startswith("1.3") else {}
-#: CUDA devices that can be named; a name beyond them is unknown, one beyond the machine's own is unavailable.
-CUDA_INDICES = range(64)
 
 #: Environment variable that conf/config.yaml reads Hydra's scratch folder from.
 SCRATCH_VARIABLE = "BENCH_HYDRA_SCRATCH"
@@ -50,8 +49,9 @@ def register() -> None:
     for task, node in image_configs().items():
         data, _, network = task.partition("/")
         store.store(group=f"task/{data}", name=network, node=node, package="task")
-    for index in CUDA_INDICES:
-        store.store(group="device", name=f"cuda:{index}", node={"name": f"cuda:{index}"})
+    for device in NAMES:
+        if ":" in device:
+            store.store(group="device", name=device, node={"name": device})
     register_optimizers(conf_path())
     # For conf/config.yaml: Hydra saves a file about every multirun, and it is not to land in the user's folder.
     os.environ[SCRATCH_VARIABLE] = _scratch()
@@ -179,6 +179,8 @@ def _missing_choice(error: MissingConfigException) -> UsageError:
     if group == "hydra":
         inner, _, name = name.partition("/")
         group = f"hydra/{inner}"
+    if group == "device":
+        return unknown_device(name)
     options = choices(group)
     return unknown(group, name, options) if options else UsageError(str(error).splitlines()[0])
 

@@ -160,6 +160,7 @@ def resolve(composed: DictConfig) -> Cell:
     requires: frozenset[str] = frozenset() if incompatible else requirements(optimizer.target, all_arguments(optimizer))
     try:
         validation.check_engine(config, facts, requires, batch_size)
+        validation.check_parallel(config, facts, requires)
     except Incompatible as error:
         if config.incompatible == "refuse":
             raise
@@ -210,6 +211,8 @@ def cell_id(config: Config, knobs: Mapping[str, Any]) -> str:
         knobs: The task's knobs that are not at their defaults.
     """
     identity = {key: value for key, value in _identity(config).items() if key not in NOT_IDENTITY}
+    # How long processes wait for each other is not what they compute.
+    identity["device"].pop("timeout_seconds", None)
     # A task of one's own is what its source says, wherever the file lies.
     identity["task"] = {name: value for name, value in identity["task"].items() if name not in ("module", "knobs")}
     if knobs:

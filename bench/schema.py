@@ -171,12 +171,16 @@ class DeviceConfig:
     """Where it is trained.
 
     Attributes:
-        name: "cpu", "cuda" (the current CUDA device), "cuda:N" or "mps".
-        threads: Threads of one worker's CPU operations, ≥ 1. More than one changes the bits.
+        name: "cpu", "cuda" (the current CUDA device), "cuda:N" (the one of that index) or "mps"; data parallel, a
+            process for each, "cuda:all", "cuda:0-N" (the CUDA devices up to that index) or "cpu:N" (so many processes).
+        threads: Threads of one process's CPU operations, ≥ 1. More than one changes the bits.
+        timeout_seconds: Data parallel: seconds within which a cell ends as `failed` once one of its processes is dead
+            or does not answer, ≥ 1. Starting them is not counted. No part of a cell's identity.
     """
 
     name: str = "cpu"
     threads: int = 1
+    timeout_seconds: float = field(default=60.0, metadata=LATER)
 
 
 @dataclass

@@ -5,12 +5,12 @@
 
 import dataclasses
 import math
-import re
 from fractions import Fraction
 from typing import Any
 
 from omegaconf import DictConfig
 
+from bench.devices import NAMES, is_parallel, unknown_device
 from bench.errors import Incompatible, UsageError, unknown
 from bench.measure.catalogue import MEASURES, MODES
 from bench.optimizers.registry import CLOSURE, GRADIENT_GRAPH, IMPLEMENTATIONS, SPARSE
@@ -41,12 +41,15 @@ NOT_PLAIN = {
     GRADIENT_GRAPH: "differentiates gradients",
     SPARSE: "takes sparse gradients",
 }
-DEVICE_NAME = re.compile(r"cpu|mps|cuda(:\d+)?")
 
 #: Exponents of the normal float32 numbers: the learning rates an octave grid may have.
 LR_EXPONENTS = range(-126, 128)
 #: A stack has at least so many trials.
 LEAST_STACK = 2
+#: Seconds that processes which train together are given at least.
+LEAST_TIMEOUT = 1.0
+#: The measure that looks at each batch of training.
+WHOLE_BATCHES = "step_loss_variance"
 #: Seeds are below this: the curves store them as signed 64-bit integers.
 SEED_LIMIT = 2**63
 
@@ -160,6 +163,40 @@ def check_engine(config: Config, facts: TaskFacts, requires: frozenset[str], bat
             raise UsageError(f"training.cuda_graph=on: needs {key}; a recorded step is the same every time")
 
 
+def check_parallel(config: Config, facts: TaskFacts, requires: frozenset[str]) -> None:
+    """Check that what is trained data parallel can be.
+
+    Raises:
+        Incompatible: The optimizer takes gradients that are not averaged over processes, or the model looks at a batch
+            as a whole.
+        UsageError: Another setting rules it out, or a time limit out of range.
+    """
+    limit, given = config.device.timeout_seconds, f"device={config.device.name}"
+    if not math.isfinite(limit) or limit < LEAST_TIMEOUT:
+        raise UsageError(f"device.timeout_seconds={limit}: must be a finite number, at least {LEAST_TIMEOUT:g}")
+    if not is_parallel(config.device.name):
+        return
+    for need in (GRADIENT_GRAPH, SPARSE):
+        if need in requires:
+            raise Incompatible(
+                f"{given}: optimizer {config.optimizer.name} {NOT_PLAIN[need]}, which are not averaged over processes"
+            )
+    if facts.batch_statistics:
+        raise Incompatible(
+            f"{given}: {facts.model} uses statistics of a whole batch in training (batch normalisation), of which each "
+            "device sees its part alone"
+        )
+    if config.training.compile == "on":
+        raise UsageError(f"training.compile=on with {given}: compiled gradients are of one device")
+    if config.training.cuda_graph == "on":
+        raise UsageError(f"training.cuda_graph=on with {given}: recorded steps are of one device")
+    if WHOLE_BATCHES in config.measure.at_evaluations:
+        raise UsageError(
+            f"measure.at_evaluations=[{WHOLE_BATCHES}] with {given}: it looks at whole batches, of which each device "
+            "sees its part alone"
+        )
+
+
 def check_schedule(schedule: ScheduleConfig, steps: int | None) -> None:
     """Check the learning-rate schedule; all but the constant one need a known number of steps."""
     moves = schedule.name != "constant" or schedule.warmup > 0
@@ -245,8 +282,8 @@ def check_choices(config: Config) -> None:
     ):
         if value not in allowed:
             raise unknown(name, value, allowed)
-    if not DEVICE_NAME.fullmatch(config.device.name):
-        raise unknown("device", config.device.name, ("cpu", "cuda", "cuda:0", "mps"))
+    if config.device.name not in NAMES:
+        raise unknown_device(config.device.name)
     if config.precision == "tf32" and not config.device.name.startswith("cuda"):
         raise UsageError(f"precision=tf32 with device={config.device.name}: tf32 is a mode of CUDA devices")
     if config.precision == "float64" and config.device.name == "mps":

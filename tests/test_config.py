@@ -175,6 +175,7 @@ def test_the_fewest_steps_that_see_enough_examples(examples: int, size: int, wan
 
 # --- what is refused -------------------------------------------------------------------------------------------------
 
+LINE = {"name": "regression/linear", "data": "regression/linear"}
 REFUSALS: list[tuple[dict[str, Any], str]] = [
     ({"sweep": "a/b"}, "sweep='a/b': a sweep's name is letters, digits"),
     ({"sweep": ""}, "sweep=''"),
@@ -279,6 +280,28 @@ REFUSALS: list[tuple[dict[str, Any], str]] = [
     ),
     ({"device__name": "gpu"}, "unknown device 'gpu'"),
     ({"device__name": "cuda:"}, "unknown device 'cuda:'"),
+    ({"device__name": "cuda:al"}, "unknown device 'cuda:al'; did you mean 'cuda:all'?"),
+    ({"device__name": "cpu:0"}, "unknown device 'cpu:0'"),
+    ({"device__name": "mps:2"}, "unknown device 'mps:2'"),
+    ({"device__name": "cpu:65"}, "data parallel: cpu:1 … cpu:64 processes, cuda:all, cuda:0-1 … cuda:0-63)"),
+    *(
+        ({"device__timeout_seconds": value}, f"device.timeout_seconds={value}: must be a finite number, at least 1")
+        for value in (0.5, -1.0, float("inf"), float("nan"))
+    ),
+    *(
+        ({"device__name": "cpu:2"} | changes, words)
+        for changes, words in (
+            ({"optimizer": OPTIMIZERS["newton"], "task": LINE}, "device=cpu:2: optimizer newton differentiates"),
+            ({"task__model": "f1"}, "device=cpu:2: f1 uses statistics of a whole batch in training"),
+            (
+                {"training__compile": "on"},
+                "with device=cpu:2: compiled gradients are of one device",
+            ),
+            ({"training__cuda_graph": "on"}, "training.cuda_graph=on with device=cpu:2: only CUDA devices have graphs"),
+            ({"training__cuda_graph": "on", "device__name": "cuda:all"}, "recorded steps are of one device"),
+            ({"measure__at_evaluations": ["step_loss_variance"]}, "it looks at whole batches, of which each device"),
+        )
+    ),
     ({"precision": "tf32"}, "precision=tf32 with device=cpu: tf32 is a mode of CUDA devices"),
     ({"precision": "float64", "device__name": "mps"}, "precision=float64 with device=mps: mps has no float64"),
     *(
@@ -402,7 +425,9 @@ def test_the_id_depends_on_what_is_computed_and_on_nothing_else(path: tuple[str,
     same = cell_id(changed(RESOLVED, path), {}) == cell_id(RESOLVED, {})
     # Knobs count as they differ from their defaults, a task of one's own by its source.
     assert same == (
-        path[0] in ("sweep", "results_root", "tracker", "data", "incompatible") or path[1:] in (("knobs",), ("module",))
+        path[0] in ("sweep", "results_root", "tracker", "data", "incompatible")
+        or path[1:] in (("knobs",), ("module",))
+        or path == ("device", "timeout_seconds")
     )
 
 
@@ -415,7 +440,7 @@ def test_ids_never_change() -> None:
     # Another id for the same configuration would train a finished sweep again.
     assert cell().id == "ca053dc965d757e9"
     assert cell().id == cell_id(RESOLVED, {})
-    assert len(LEAVES) == 83
+    assert len(LEAVES) == 84
 
 
 def test_knobs_count_where_they_are_turned() -> None:

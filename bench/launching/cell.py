@@ -8,19 +8,21 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 import torch
 from torch import Tensor
 
 from bench.config import Cell
+from bench.devices import is_parallel
 from bench.errors import BenchError, DeviceUnavailable, EngineUnavailable, Incompatible
 from bench.launching.engine import CellEngine
 from bench.launching.peak import peak_in_fresh_process
 from bench.measure.audit import Subject, audit_data, audit_training
 from bench.measure.energy import with_energy
 from bench.measure.memory import measure_memory, out_of_memory
+from bench.measure.parallel import same_gradient
 from bench.measure.probe import Measures
 from bench.measure.speed import measure_speed
 from bench.optimizers.registry import (
@@ -64,6 +66,9 @@ from bench.training.loop import Evaluation, Plan, Trial
 from bench.training.seeds import Start, named_seed
 from bench.training.stepper import Method, Stepper
 from bench.training.trials import Trials
+
+if TYPE_CHECKING:
+    from bench.training.parallel import DataParallel, Group
 
 #: Steps of all trials of a cell from which on its gradients are traced: some .1 s, which gains some 50 µs a step.
 WORTH_TRACING_STEPS = 2000
@@ -128,6 +133,18 @@ def run_cell(cell: Cell, stop: Callable[[], bool] = lambda: False, concurrent_wo
         The record, its curves and snapshots. A failure is a record with its status, never an exception; only
         KeyboardInterrupt and SystemExit pass.
     """
+    if is_parallel(cell.config.device.name) and not cell.incompatible:
+        # Imported late: what starts processes imports this module.
+        from bench.launching.ranks import run_on_ranks
+
+        return run_on_ranks(cell, stop, concurrent_workers)
+    return run_here(cell, stop, concurrent_workers)
+
+
+def run_here(
+    cell: Cell, stop: Callable[[], bool] = lambda: False, concurrent_workers: int = 1, group: "Group | None" = None
+) -> Result:
+    """Run one cell in this process alone or, with a group, as its rank 0; see `run_cell`."""
     started = datetime.now(UTC).isoformat(timespec="seconds")
     progress = Progress()
     status, reason, trace = CellStatus.COMPLETE, None, None
@@ -136,7 +153,7 @@ def run_cell(cell: Cell, stop: Callable[[], bool] = lambda: False, concurrent_wo
         if cell.incompatible:
             raise Incompatible(cell.incompatible)
         device = prepare(cell.config.device.name, cell.config.device.threads, cell.config.precision)
-        _run(cell, device, progress, stop, concurrent_workers)
+        _run(cell, device, progress, stop, concurrent_workers, group)
         if stop():
             status, reason = CellStatus.INTERRUPTED, "stopped before it was done"
     except (DeviceUnavailable, EngineUnavailable, Incompatible) as error:
@@ -147,17 +164,48 @@ def run_cell(cell: Cell, stop: Callable[[], bool] = lambda: False, concurrent_wo
         refused = out_of_memory(error)
         status = CellStatus.OOM if refused else CellStatus.FAILED
         reason, trace = _one_line(error), None if refused else traceback.format_exc()
-    return _record(cell, device, progress, status, reason, trace, started)
+    result = _record(cell, device, progress, status, reason, trace, started)
+    return result if group is None else _of_group(result, device, group)
 
 
-def failed_record(cell: Cell, reason: str) -> Result:
+def follow_cell(cell: Cell, group: "Group") -> None:
+    """Take part in a cell as another rank than 0, until rank 0 says that it has ended.
+
+    Raises:
+        Exception: Whatever goes wrong: it ends the cell.
+    """
+    config = cell.config
+    device = prepare(config.device.name, config.device.threads, config.precision, group.rank)
+    data_parallel(cell, _loaded(cell, device).task, group).follow()
+
+
+def data_parallel(cell: Cell, task: Task, group: "Group") -> "DataParallel":
+    """Return a cell's trials as the ranks of a group train them."""
+    # Imported late, with torch.distributed: no other cell needs it.
+    from bench.training.parallel import DataParallel
+
+    return DataParallel(group, task, optimizer_builder(cell), trial_plan(cell))
+
+
+def failed_record(cell: Cell, reason: str, status: CellStatus = CellStatus.FAILED, trace: str | None = None) -> Result:
     """Return the record of a cell whose process could not write one."""
     started = datetime.now(UTC).isoformat(timespec="seconds")
-    return _record(cell, torch.device("cpu"), Progress(), CellStatus.FAILED, reason, None, started)
+    return _record(cell, torch.device("cpu"), Progress(), status, reason, trace, started)
+
+
+def _of_group(result: Result, device: torch.device, group: "Group") -> Result:
+    """Return what a group leaves behind: its number of devices counts among what changes bits."""
+    several = {"device": f"{group.size} × {device.type}"}
+    return result._replace(record=replace(result.record, environment=result.record.environment | several))
 
 
 def _run(
-    cell: Cell, device: torch.device, progress: Progress, stop: Callable[[], bool], concurrent_workers: int
+    cell: Cell,
+    device: torch.device,
+    progress: Progress,
+    stop: Callable[[], bool],
+    concurrent_workers: int,
+    group: "Group | None",
 ) -> None:
     config = cell.config
     _check_task_source(cell)
@@ -165,33 +213,40 @@ def _run(
     with progress.timed("data"):
         loaded = _loaded(cell, device)
     task, build, plan = loaded.task, optimizer_builder(cell), trial_plan(cell)
+    parallel = data_parallel(cell, task, group) if group is not None else None
     progress.picture = task.picture
     with progress.timed("audit"):
         progress.audit = [*loaded.audit, *audit_training(_subject(cell, task))]
+        if parallel is not None:
+            progress.audit.append(same_gradient(parallel, _starts(cell)[0], cell.batch_size))
         failed = [check for check in progress.audit if not check.passed]
         if failed:
             raise AuditFailed("audit: " + "; ".join(f"{c.check}: {c.value}, not {c.expected}" for c in failed))
     progress.implementation = _watch(task, build, cell)
     if config.measure.memory:
         with progress.timed("memory"):
-            progress.memory = _memory(cell, _fresh(task, build, cell))
+            progress.memory = _memory(cell, _fresh(task, build, cell, parallel=parallel))
     compiled = CompiledGradients(task, loaded.compiled) if config.training.compile == "on" else None
     activations = progress.memory.activation_bytes if progress.memory else 0
     gradients = loaded.gradients if _worth_tracing(cell) else None
     measures = progress.measures = cell_measures(cell, task)
-    trials = Trials(task, build, plan, _starts(cell), activations, gradients, compiled, probe=measures)
-    engine = CellEngine(config.training.cuda_graph, recording_of(device), compiled)
+    trials = Trials(
+        task, build, plan, _starts(cell), activations, gradients, compiled, probe=measures, parallel=parallel
+    )
+    engine = CellEngine(config.training.cuda_graph, recording_of(device) if group is None else None, compiled, group)
     with progress.timed("stacking"):
         trials = engine.fitted(trials, None)
     if config.measure.speed:
         with progress.timed("speed"):
             measure = config.measure
-            fresh = _fresh(task, build, cell, compiled or loaded.gradients, trials.graphs)
+            fresh = _fresh(task, build, cell, compiled or loaded.gradients, trials.graphs, parallel)
             speed = measure_speed(
                 fresh, measure.warmup_steps, measure.windows, measure.window_seconds, concurrent_workers
             )
             # The same trial, which is warm now.
-            progress.speed = with_energy(speed, fresh, measure.energy_seconds)
+            progress.speed = with_energy(speed, fresh, measure.energy_seconds if parallel is None else 0.0)
+            if parallel is not None and measure.energy_seconds:
+                progress.speed = replace(speed, energy_reason="the counters of several devices are not read")
     with progress.timed("stacking"):
         choice = trials.choose(config.training.stack)
         progress.stacking = Stacking(choice.path, choice.most, choice.exact, choice.reason)
@@ -203,6 +258,8 @@ def _run(
         if measures is not None:
             measures.compare(progress.trials)
     progress.engine = engine.record()
+    if parallel is not None:
+        parallel.end()
     # Each trial builds its optimizer from the file as it is then; the task was loaded once.
     _check_optimizer_source(cell)
 
@@ -379,11 +436,14 @@ def _fresh(
     cell: Cell,
     gradients: Gradients | None = None,
     graphs: Graphs | None = None,
+    parallel: "DataParallel | None" = None,
 ) -> Stepper:
     """Return a fresh single trial to measure on.
 
     Its learning rate is the smallest of the grid, so that it stays finite however many steps are taken.
     """
+    if parallel is not None:
+        return parallel.begin(_starts(cell)[0], cell.batch_size, measured=True)
     init_seed, order_seed, noise_seed = _named_seeds(cell, cell.seeds[0])
     parameters = task.initialise(init_seed)
     training = cell.config.training

@@ -1,12 +1,16 @@
 """What the steps of a cell run on, as it was asked for and as it came out."""
 
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from bench.errors import EngineUnavailable
 from bench.results.record import Engine
 from bench.training.compiled import CompiledGradients
 from bench.training.graphs import Graphs, Recording
 from bench.training.trials import Choice, Trials
+
+if TYPE_CHECKING:
+    from bench.training.parallel import Group
 
 
 @dataclass
@@ -17,11 +21,13 @@ class CellEngine:
         setting: "auto", "on" or "off": whether whole steps are replayed.
         recording: What records them on the cell's device; None where nothing does.
         compiled: Its compiled gradients; None where none are asked for.
+        group: The ranks that train each trial together; None where this process trains alone.
     """
 
     setting: str
     recording: Recording | None
     compiled: CompiledGradients | None
+    group: "Group | None" = None
     _graphs: list[Graphs] = field(default_factory=list)
     _reason: str | None = None
 
@@ -58,4 +64,6 @@ class CellEngine:
             compile_seconds=round(self.compiled.seconds, 6) if self.compiled else 0.0,
             capture_seconds=round(sum((graphs.seconds for graphs in self._graphs), 0.0), 6),
             reason="; ".join(filter(None, reasons)) or None,
+            devices=self.group.size if self.group else 1,
+            backend=self.group.backend if self.group else None,
         )

@@ -17,6 +17,7 @@ import psutil
 import torch
 
 from bench.config import Cell
+from bench.devices import check_single
 from bench.errors import BenchError, UsageError
 from bench.launching.cell import load_cell_task, optimizer_builder
 from bench.measure.frontier import Attempt, Line, activation_line, attempt, largest, limit_memory, search, through
@@ -127,6 +128,7 @@ def find_frontier(cell: Cell, limit_mib: float | None, most: int, say: Callable[
         UsageError: A limit or largest batch out of range.
         BenchError: The cell cannot be tried at all.
     """
+    check_single(cell.config.device.name, "bench frontier")
     device = prepare(cell.config.device.name, cell.config.device.threads, cell.config.precision)
     limit = _limit(device, limit_mib)
     if most < 1:

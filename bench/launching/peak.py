@@ -13,6 +13,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from bench.config import Cell
+from bench.devices import is_parallel
 from bench.errors import BenchError
 from bench.launching.pool import cause_of_death
 from bench.measure.memory import StepPeak, in_process, out_of_memory
@@ -31,8 +32,11 @@ def peak_in_fresh_process(cell: Cell, patience: float = PATIENCE) -> StepPeak:
     Returns:
         The peak; where there is none, because the process ran out of memory, died or took too long, the reason.
     """
-    if cell.config.device.name != "cpu":
-        return StepPeak(None, None, f"device {cell.config.device.name}: its allocator counts each cell from zero")
+    device = cell.config.device.name
+    if is_parallel(device):
+        return StepPeak(None, None, f"device {device}: is measured in the processes that train it")
+    if device != "cpu":
+        return StepPeak(None, None, f"device {device}: its allocator counts each cell from zero")
     path = os.pathsep.join(folder or str(Path.cwd()) for folder in sys.path)
     try:
         done = subprocess.run(

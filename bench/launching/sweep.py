@@ -14,6 +14,7 @@ from time import sleep
 from types import FrameType
 
 from bench.config import Cell
+from bench.devices import is_parallel, usable_cores
 from bench.errors import UsageError
 from bench.launching.pool import Pool
 from bench.launching.progress import SweepProgress
@@ -111,11 +112,6 @@ def worker_count(workers: int | str, cells: Sequence[Cell]) -> int:
     return workers
 
 
-def usable_cores() -> int:
-    """Return the cores this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _divide(cells: Sequence[Cell], store: Store) -> tuple[list[Cell], list[Cell]]:
     """Split cells into those whose record is a result already, and those to run."""
     have = set(store.cells())
@@ -144,8 +140,9 @@ def _check_devices(cells: Sequence[Cell]) -> None:
     from bench.training.devices import available_devices, why_unavailable
 
     reasons = {name: why_unavailable(name) for name in {cell.config.device.name for cell in cells}}
-    if all(reasons.values()) and any(":" in name for name in reasons):
-        name = next(name for name in sorted(reasons) if ":" in name)
+    indices = [name for name in sorted(reasons) if ":" in name and not is_parallel(name)]
+    if all(reasons.values()) and indices:
+        name = indices[0]
         raise UsageError(f"device={name}: {reasons[name]} (available: {', '.join(available_devices())})")
 
 

@@ -20,6 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from bench.analysis.study import records
 from bench.analysis.throughput import drift, powers_of_two, step_time_fits, summarise
 from bench.config import Cell
+from bench.devices import check_single
 from bench.errors import Incompatible, UsageError, unknown
 from bench.launching.cell import fresh_trial
 from bench.launching.hydra import grid_cells
@@ -70,6 +71,7 @@ def throughput(asked: Asked) -> int:
     cells = _comparable(grid_cells(asked.overrides))
     control = _control(cells, asked.control)
     config = cells[0].config
+    check_single(config.device.name, "bench throughput")
     device = prepare(config.device.name, config.device.threads, config.precision)
     with _scratch(asked.out) as scratch:
         started, watch = datetime.now(UTC).isoformat(timespec="seconds"), _Watch()

@@ -96,10 +96,9 @@ def activation_bytes(stepper: Stepper) -> int:
 
     Counted exactly through `torch.autograd.graph.saved_tensors_hooks`: the storages saved, each once, without those
     of the parameters. The batch itself is counted where it is saved. Of a step in passes it is what one pass keeps, as
-    each is freed before the next.
+    each is freed before the next; data parallel, what the rank with the largest share of a batch keeps.
     """
-    size = stepper.batches.batch_size
-    return activation_bytes_of(stepper.task, stepper.weights, min(size, stepper.method.micro_batch or size))
+    return activation_bytes_of(stepper.task, stepper.weights, stepper.pass_size)
 
 
 def activation_bytes_of(task: Task, weights: Sequence[Tensor], size: int) -> int:

@@ -80,7 +80,7 @@ class Axes:
         optimizer: Optimizer name, such as "adam".
         batch_size: Examples per step; for `batch_size=full` the size of the training split.
         full_batch: Whether the batch is the whole training split.
-        device: "cpu", "cuda", "cuda:N" or "mps".
+        device: "cpu", "cuda", "cuda:N", "mps" or, data parallel, "cpu:N", "cuda:all", "cuda:0-N".
         precision: "float32", "float64", "tf32" or "bfloat16".
         knobs: The task's knobs that are turned, such as "label_noise=0.4"; empty where none is.
         method: What of the training departs from the plain step, such as "schedule=cosine clip_norm=1.0"; empty for
@@ -165,7 +165,8 @@ class Speed:
     """Speed of one training step of a single trial, measured apart from convergence.
 
     Attributes:
-        examples_per_second: Throughput of whole training steps (data, forward, backward, update).
+        examples_per_second: Throughput of whole training steps (data, forward, backward, update), of all devices
+            together.
         step_ms: Milliseconds of one whole training step.
         optimizer_step_ms: Milliseconds of `optimizer.step()` alone, on fixed gradients; None where the optimizer calls
             for the loss itself, so that there is no such part.
@@ -206,7 +207,7 @@ class Speed:
 
 @dataclass(frozen=True)
 class Memory:
-    """Memory of one training step of a single trial.
+    """Memory of one training step of a single trial; data parallel, of the rank with the largest share of a batch.
 
     Attributes:
         peak_allocated_mib: CUDA: peak of allocated device memory, MiB; None elsewhere.
@@ -241,7 +242,8 @@ class Stacking:
     """How the trials of a cell were trained.
 
     Attributes:
-        path: "native" (stacked, by layers of the model's own), "vmap" (stacked, by torch.func) or "one by one".
+        path: "native" (stacked, by layers of the model's own), "vmap" (stacked, by torch.func), "one by one", or
+            "data parallel" (one by one, each by a process for each device).
         trials: Trials of the largest stack; 1 where they were trained one by one.
         exact: Whether a rehearsal found every bit of a trial to be what it is alone. Where false, trials of other
             learning rates and seeds in the cell changed the rounding of this one.
@@ -288,6 +290,8 @@ class Engine:
             "speed" and "training" of the cell's wall-clock seconds.
         capture_seconds: Seconds that warming up and recording took, of all trials and of what was measured; likewise.
         reason: Why what was asked for did not run; None where it did, or nothing was asked for.
+        devices: Devices that took each step together, each its share of the batch.
+        backend: What averaged their gradients, "gloo" or "nccl"; None where each trial was one process's.
     """
 
     compiled: bool
@@ -295,6 +299,8 @@ class Engine:
     compile_seconds: float
     capture_seconds: float
     reason: str | None
+    devices: int = 1
+    backend: str | None = None
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
+from bench.devices import is_parallel
 from bench.results.curves import SCHEMA
 from bench.results.record import Interval, Record
 
@@ -72,6 +73,8 @@ CELL_COLUMNS = (
     "compile_seconds",
     "capture_seconds",
     "engine_reason",
+    "devices",
+    "examples_per_second_per_device",
 )
 
 TRIAL_COLUMNS = (
@@ -218,7 +221,7 @@ def _interval(name: str, interval: Interval | None) -> dict[str, Any]:
 
 
 def _cell_row(record: Record) -> dict[str, Any]:
-    speed, memory, engine = record.speed, record.memory, record.engine
+    speed, memory, engine, devices = record.speed, record.memory, record.engine, _devices(record)
     row: dict[str, Any] = {"status": str(record.status)}
     row |= _interval("examples_per_second", speed.examples_per_second if speed else None)
     row |= _interval("step_ms", speed.step_ms if speed else None)
@@ -265,7 +268,16 @@ def _cell_row(record: Record) -> dict[str, Any]:
         "engine_reason": engine.reason if engine else None,
         "cuda_graph": engine.cuda_graph if engine else None,
         "capture_seconds": engine.capture_seconds if engine else None,
+        "devices": devices,
+        "examples_per_second_per_device": speed.examples_per_second.median / devices if speed and devices else None,
     }
+
+
+def _devices(record: Record) -> int | None:
+    """Return how many devices took each step together; None of a data parallel cell that did not get there."""
+    if record.engine is not None:
+        return record.engine.devices
+    return None if is_parallel(record.axes.device) else 1
 
 
 def _trial_rows(record: Record) -> Iterator[dict[str, Any]]:

@@ -66,6 +66,7 @@ class TaskFacts:
         target_metric: "val_accuracy" or "val_loss", as the task declares; "" where the configuration has to.
         target: Value to get strictly past, likewise.
         stream: Whether examples are drawn afresh at every step.
+        batch_statistics: Whether its model is another in training, normalising by the statistics of the batch.
     """
 
     data: str
@@ -80,6 +81,7 @@ class TaskFacts:
     target_metric: str = ""
     target: float = math.nan
     stream: bool = False
+    batch_statistics: bool = False
 
     @property
     def parameters(self) -> int:
@@ -148,7 +150,8 @@ def task_facts(spec: TaskSpec, seed: int = 0) -> TaskFacts:
         model = build_network(spec.model, spec.data, image_knobs(spec.model, dict(spec.knobs))[1])
         train = dict(spec.knobs).get("subset") or entry.train
         return TaskFacts(
-            spec.data, spec.model, train, entry.val, entry.test, entry.classes, True, _shapes(model), _sparse(model)
+            *(spec.data, spec.model, train, entry.val, entry.test, entry.classes, True, _shapes(model), _sparse(model)),
+            batch_statistics=model.training_forward is not None,
         )
     problem = load_problem(spec, "", False, seed)
     splits, model = problem.splits, problem.model
@@ -165,6 +168,7 @@ def task_facts(spec: TaskSpec, seed: int = 0) -> TaskFacts:
         target_metric=problem.target_metric,
         target=problem.target,
         stream=problem.stream is not None,
+        batch_statistics=model.training_forward is not None,
     )
 
 

@@ -8,6 +8,7 @@ import hashlib
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -21,6 +22,9 @@ from bench.training.probe import Probe, Recent, WatchedBatches, losses_of
 from bench.training.seeds import Start
 from bench.training.stack import Stack
 from bench.training.stepper import PLAIN, Method, Stepper
+
+if TYPE_CHECKING:
+    from bench.training.parallel import DataParallel
 
 #: With a budget in seconds, the clock is read at least this often, so the overshoot stays below it.
 CLOCK_SECONDS = 0.02
@@ -177,6 +181,7 @@ def train_trial(
     gradients: Gradients | None = None,
     graphs: Graphs | None = None,
     probe: Probe | None = None,
+    parallel: "DataParallel | None" = None,
 ) -> Trial:
     """Train one trial.
 
@@ -193,16 +198,14 @@ def train_trial(
         gradients: What was traced or compiled of the task's gradients; None to let autograd record every step.
         graphs: What replays plain steps; None to take them kernel by kernel.
         probe: What else looks at the trial at evaluation points; None for nothing.
+        parallel: The ranks that train it together, of which this is the one in charge; None for this process alone.
 
     Returns:
         The trial, diverged and interrupted ones included; nothing is raised for either.
     """
-    parameters = task.initialise(init_seed)
-    # Nothing of ours draws from torch's own generator, but some optimizers do.
-    torch.manual_seed(noise_seed)
-    batches = batches_of(task, plan.batch_size, plan.remainder, plan.reshuffle, order_seed, noise_seed)
-    stepper = Stepper(task, parameters, build(parameters, lr), batches, plan.method, gradients, graphs)
     trial, start, before = Trial(lr, seed), Start(lr, seed, init_seed, order_seed, noise_seed), -1
+    together = parallel.begin(start, plan.batch_size) if parallel is not None else None
+    stepper = together or _alone(task, build, plan, start, gradients, graphs)
     recent: Recent = []
     for point in evaluation_points(None, plan.per_octave, plan.per_epoch, plan.every_epoch):
         reached_end = _approach(stepper, plan, point, stop, probe, recent)
@@ -220,7 +223,24 @@ def train_trial(
             trial.interrupt()
             break
     trial.end(stepper.gradient_evaluations, stepper.evaluated, probe)
+    if parallel is not None and together is not None:
+        parallel.agree(together)
     return trial
+
+
+def _alone(
+    task: Task,
+    build: Callable[[list[Tensor], float], torch.optim.Optimizer],
+    plan: Plan,
+    start: Start,
+    gradients: Gradients | None,
+    graphs: Graphs | None,
+) -> Stepper:
+    parameters = task.initialise(start.init)
+    # Nothing of ours draws from torch's own generator, but some optimizers do.
+    torch.manual_seed(start.noise)
+    batches = batches_of(task, plan.batch_size, plan.remainder, plan.reshuffle, start.order, start.noise)
+    return Stepper(task, parameters, build(parameters, start.lr), batches, plan.method, gradients, graphs)
 
 
 def train_stack(

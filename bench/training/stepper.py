@@ -142,6 +142,11 @@ class Stepper(Replaying):
         """Trials that take their steps together: one."""
         return 1
 
+    @property
+    def pass_size(self) -> int:
+        """Examples that pass through the model at once."""
+        return min(self.batches.batch_size, self.method.micro_batch or self.batches.batch_size)
+
     def losses(self, inputs: Tensor, labels: Tensor) -> dict[Start | None, float]:
         """Return the loss on a batch as trained, of the one trial (None); buffers stay as they are."""
         buffers = [buffer.clone() for buffer in self.weights[len(self.parameters) :]]

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import psutil
 import torch
@@ -28,6 +28,9 @@ from bench.training.seeds import Start
 from bench.training.stack import Build, Layout, Stack, stacked_batches
 from bench.training.stepper import Stepper
 
+if TYPE_CHECKING:
+    from bench.training.parallel import DataParallel
+
 #: Trials of fewer steps are trained one by one: trying costs some sixty steps of each, more than stacking could gain.
 #: Of models of more than so many numbers it gains little, a fifth or so.
 LEAST_STEPS, LEAST_STEPS_LARGE, LARGE = 100, 500, 10_000
@@ -43,6 +46,8 @@ TINY = 1000
 #: How trials may lie, each for itself before its optimizer: with shared batches as one wide product, or without.
 APART = (Layout(views=False, groups=False, wide=True), Layout(views=False, groups=False, wide=False))
 ONE_BY_ONE = "one by one"
+#: One by one too, each by several processes.
+DATA_PARALLEL = "data parallel"
 
 
 @dataclass(frozen=True)
@@ -53,7 +58,7 @@ class Choice:
         blocks: What is stacked together; a block of one trial is trained alone.
         layout: How the trials of a block lie before layers and optimizers.
         together: Whether metrics are taken of a block's trials in one pass.
-        path: `ONE_BY_ONE`, "native" (the model has stacked layers) or "vmap".
+        path: `ONE_BY_ONE`, `DATA_PARALLEL`, "native" (the model has stacked layers) or "vmap".
         exact: Whether each trial has, as far as was tried, the bits that it has alone.
         reason: Why not stacked; None where they are.
     """
@@ -86,6 +91,7 @@ class Trials:
             those of `gradients`.
         graphs: What replays plain steps; None to take them kernel by kernel.
         probe: What else looks at each trial at evaluation points; None for nothing. It moves no trial and no choice.
+        parallel: The ranks that train each trial together; None for this process alone.
     """
 
     task: Task
@@ -97,6 +103,7 @@ class Trials:
     compiled: CompiledGradients | None = None
     graphs: Graphs | None = None
     probe: Probe | None = None
+    parallel: "DataParallel | None" = None
 
     def train(
         self, choice: Choice, pictured_seed: int | None, stop: Callable[[], bool] = lambda: False
@@ -126,6 +133,9 @@ class Trials:
                 bit (on a GPU, that rounds alike), or for tiny models the largest; a number stacks even where that is
                 slower or rounds otherwise. Compiled, trials of a stack always round otherwise.
         """
+        if self.parallel is not None:
+            devices = self.parallel.group.size
+            return replace(self._one_by_one(f"trained data parallel, devices: {devices}"), path=DATA_PARALLEL)
         reason = "training.stack=off" if setting == "off" else self._why_not(setting == "auto")
         if reason:
             return self._one_by_one(reason)
@@ -319,7 +329,7 @@ class Trials:
     def _alone(self, start: Start, pictured_seed: int | None, stop: Callable[[], bool]) -> Trial:
         plan = replace(self.plan, pictured=start.seed == pictured_seed)
         gradients = self.compiled or self.gradients
-        return train_trial(self.task, self.build, plan, *start, stop, gradients, self.graphs, self.probe)
+        return train_trial(self.task, self.build, plan, *start, stop, gradients, self.graphs, self.probe, self.parallel)
 
 
 def _merged(apart: Layout) -> tuple[Layout, ...]:

@@ -234,6 +234,7 @@ def test_the_same_cell_twice_is_run_once(
 def test_worker_count() -> None:
     assert worker_count(3, [small_cell()]) == 3
     assert worker_count("auto", [small_cell(), small_cell("device=cuda")]) == 1
+    assert worker_count("auto", [small_cell(), small_cell("device=cpu:2")]) == 1
     assert worker_count("auto", [small_cell("device.threads=512")]) == 1
     assert worker_count("auto", [small_cell()]) == len(os.sched_getaffinity(0))
     for bad in (0, -1, "many", True, 1.5):

@@ -38,6 +38,7 @@ def test_columns_are_the_documented_ones_in_their_order() -> None:
         *("peak_process_mib", "base_process_mib", "energy_mj_per_step", "energy_mj_per_example"),
         *("knobs", "method"),
         *("compiled", "cuda_graph", "compile_seconds", "capture_seconds", "engine_reason"),
+        *("devices", "examples_per_second_per_device"),
     ]
     assert list(TRIAL_COLUMNS) == [
         *(*keys, "lr", "seed", "status", "steps", "epochs", "examples", "train_seconds"),
@@ -111,6 +112,8 @@ def test_a_cell_as_a_row() -> None:
         "engine_reason": "a reason",
         "cuda_graph": True,
         "capture_seconds": 0.25,
+        "devices": 1,
+        "examples_per_second_per_device": 1000.0,
     }
 
 
