@@ -12,7 +12,6 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
-from bench.devices import is_parallel
 from bench.results.curves import SCHEMA
 from bench.results.record import Interval, Record
 
@@ -221,7 +220,8 @@ def _interval(name: str, interval: Interval | None) -> dict[str, Any]:
 
 
 def _cell_row(record: Record) -> dict[str, Any]:
-    speed, memory, engine, devices = record.speed, record.memory, record.engine, _devices(record)
+    speed, memory, engine = record.speed, record.memory, record.engine
+    devices = engine.devices if engine else None
     row: dict[str, Any] = {"status": str(record.status)}
     row |= _interval("examples_per_second", speed.examples_per_second if speed else None)
     row |= _interval("step_ms", speed.step_ms if speed else None)
@@ -271,13 +271,6 @@ def _cell_row(record: Record) -> dict[str, Any]:
         "devices": devices,
         "examples_per_second_per_device": speed.examples_per_second.median / devices if speed and devices else None,
     }
-
-
-def _devices(record: Record) -> int | None:
-    """Return how many devices took each step together; None of a data parallel cell that did not get there."""
-    if record.engine is not None:
-        return record.engine.devices
-    return None if is_parallel(record.axes.device) else 1
 
 
 def _trial_rows(record: Record) -> Iterator[dict[str, Any]]:
