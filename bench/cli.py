@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from bench import __version__
-from bench.errors import BenchError, UsageError, unknown
+from bench.errors import BenchError, UsageError, printable, unknown
 
 USAGE_EXIT = 2
 INTERRUPTED_EXIT = 130
@@ -27,9 +27,10 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit: 0 well, 1 failed, 2 usage, 3 inconclusive, 4 not comparable, 130 interrupted."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
+        _check_text(words)
         code = _dispatch(words)
     except BenchError as error:
-        print(f"bench: {error}", file=sys.stderr)
+        print(f"bench: {printable(str(error))}", file=sys.stderr)
         code = error.exit_code
     except KeyboardInterrupt:
         print("bench: interrupted", file=sys.stderr)
@@ -39,6 +40,13 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         sys.stderr.close()
         code = 0
     sys.exit(code)
+
+
+def _check_text(words: Sequence[str]) -> None:
+    """Refuse words that neither a record nor a file name can hold: bytes that are no UTF-8, and the null character."""
+    for word in words:
+        if any(character == "\0" or "\ud800" <= character <= "\udfff" for character in word):
+            raise UsageError(f"{word!r}: must be UTF-8 text without null characters")
 
 
 def _dispatch(words: list[str]) -> int:

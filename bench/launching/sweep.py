@@ -14,7 +14,7 @@ from time import sleep
 from types import FrameType
 
 from bench.config import Cell
-from bench.errors import UsageError
+from bench.errors import UsageError, printable
 from bench.launching.pool import Pool
 from bench.launching.progress import SweepProgress
 from bench.launching.queue import AGAIN_SECONDS, CellQueue
@@ -132,7 +132,7 @@ def _finished(store: Store, cell: Cell) -> bool:
     except RecordError as error:
         if "newer" in str(error):
             raise UsageError(str(error)) from None
-        print(f"bench: damaged record, the cell is trained again: {error}", file=sys.stderr)
+        print(printable(f"bench: damaged record, the cell is trained again: {error}"), file=sys.stderr)
         return False
 
 
