@@ -279,7 +279,7 @@ def _sweep_parser(commands: "argparse._SubParsersAction[Parser]", name: str, sum
 def _run(words: list[str]) -> int:
     from bench.composition import run_hydra
 
-    composed = run_hydra(words)
+    composed, note = run_hydra(words)
     if not composed:
         return 0
     from bench.config import resolve
@@ -289,7 +289,7 @@ def _run(words: list[str]) -> int:
     if len(cells) == 1:
         overrides = tuple(word for word in words if not word.startswith("-"))
         cells = [replace(cells[0], overrides=overrides)]
-    return run_sweep(cells, workers=1, command=shlex.join(["bench", "run", *words]))
+    return run_sweep(cells, workers=1, command=shlex.join(["bench", "run", *words]), note=note)
 
 
 def _report(options: argparse.Namespace) -> int:

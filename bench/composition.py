@@ -106,7 +106,11 @@ def complete(arguments: Sequence[str], commands: Sequence[str]) -> None:
     run_hydra(arguments, "bench")
 
 
-def run_hydra(arguments: Sequence[str], program: str = "bench run") -> list[DictConfig]:
+#: Said of a single run of what has a grid.
+ONE_OF_A_GRID = "this experiment is a grid; without -m only one cell of it is run"
+
+
+def run_hydra(arguments: Sequence[str], program: str = "bench run") -> tuple[list[DictConfig], str]:
     """Let Hydra parse the command line: compose a single run, hand a multirun to its launcher, or print help.
 
     Args:
@@ -115,7 +119,7 @@ def run_hydra(arguments: Sequence[str], program: str = "bench run") -> list[Dict
 
     Returns:
         The composed configuration of a single run, or several where Hydra's own basic launcher was asked to run a
-        grid; none where Hydra has only printed something.
+        grid; none where Hydra has only printed something. And what is to be said of it once it is known to be valid.
 
     Raises:
         UsageError: The command line does not compose.
@@ -124,24 +128,24 @@ def run_hydra(arguments: Sequence[str], program: str = "bench run") -> list[Dict
     _check_flags(arguments)
     register()
     composed: list[DictConfig] = []
+    notes: list[str] = []
 
     def take(config: DictConfig) -> None:
         settings = HydraConfig.get()
         if settings.mode == RunMode.RUN and settings.sweeper.params:
-            print("bench: this experiment is a grid; without -m only one cell of it is run", file=sys.stderr)
+            notes.append(ONE_OF_A_GRID)
         composed.append(config)
 
     # Hydra ends with a traceback or several lines of its own otherwise; here its exceptions become one line.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     before = sys.argv
     sys.argv = [program, *arguments]
-    _LAUNCHED.clear()
     try:
         with composing():
             hydra_main(config_path=str(conf_path()), config_name="config", **BEHAVIOUR)(take)()
     finally:
         sys.argv = before
-    return composed
+    return composed, "".join(notes)
 
 
 #: Set once a multirun is composed: what goes wrong then is no mistake of the person's.
@@ -160,6 +164,7 @@ def composing() -> Iterator[None]:
     Raises:
         UsageError: Instead of it, unless a multirun was launched meanwhile.
     """
+    _LAUNCHED.clear()
     try:
         yield
     except BenchError:
@@ -204,7 +209,6 @@ def compose_config(overrides: Sequence[str]) -> DictConfig:
         UsageError: The overrides do not compose.
     """
     register()
-    _LAUNCHED.clear()
     with composing(), initialize_config_dir(config_dir=str(conf_path()), **BEHAVIOUR):
         return compose("config", overrides=list(overrides))
 

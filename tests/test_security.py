@@ -1,4 +1,4 @@
-"""What is data is never run, what is secret is never written, and no name leaves the folder of results (docs/security.md)."""
+"""Data are never run, secrets never written, and no name leaves the folder of results (docs/security.md)."""
 
 import ast
 import os

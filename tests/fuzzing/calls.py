@@ -1,7 +1,7 @@
 """Call the command line in this process and say what it did: exit code, words, files, and what of it should not be.
 
-What would train, measure, draw or start other processes is cut off where all checks are done; some of the smallest cells
-are trained to the end.
+What would train, measure, draw or start other processes is cut off where all checks are done; some of the smallest
+cells are trained to the end.
 """
 
 import contextlib

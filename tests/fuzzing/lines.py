@@ -1,3 +1,4 @@
+# ruff: noqa: E501, RUF005 - the pools are easier to read as long lines
 """Command lines and config files as people, typos and other programs make them."""
 
 from dataclasses import dataclass, field
@@ -304,7 +305,7 @@ def option_lines(draw: st.DrawFn) -> Line:
     words = [draw(positional) for _ in range(count)]
     if command[0] in ("audit", "frontier", "throughput") and len(command) == 1:
         words += [*TINY, *draw(st.lists(overrides(), max_size=2))]
-    if ("retry",) == command and draw(st.integers(0, 3)):
+    if command == ("retry",) and draw(st.integers(0, 3)):
         words += ["--status", draw(st.sampled_from(("failed", "unavailable")))]
     for name in draw(st.lists(st.sampled_from(sorted(known)), max_size=3)) if known else ():
         value = known[name]

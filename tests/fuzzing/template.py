@@ -1,4 +1,4 @@
-"""What the folder has in which fuzzed commands are called: a small sweep, one that did not end well, code nobody named."""
+"""The folder in which fuzzed commands are called: a small sweep, one that did not end well, code that nobody named."""
 
 import contextlib
 import io
