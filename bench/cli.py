@@ -39,6 +39,12 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         # The reader, such as `head`, has seen enough.
         sys.stderr.close()
         code = 0
+    except OSError as error:
+        if error.filename is None:
+            raise
+        # A file or folder that the person named: too long, not theirs, on a disk that is full.
+        print(f"bench: {printable(str(error.filename))}: {error.strerror}", file=sys.stderr)
+        code = USAGE_EXIT
     sys.exit(code)
 
 
