@@ -78,7 +78,7 @@ import torch
 
 class Fails(torch.optim.SGD):
     def step(self, closure=None):
-        if sum(p.numel() for group in self.param_groups for p in group["params"]) > 20:
+        if sum(p.numel() for group in self.param_groups for p in group["params"]) > 9:
             raise ValueError(f"{os.environ['AWS_SECRET_ACCESS_KEY']} {os.environ['HF_TOKEN']}")
         return super().step(closure)
 """
@@ -101,9 +101,10 @@ def test_no_secret_is_in_any_output(
         subprocess.run(["git", *words], check=True, cwd=work, env=os.environ | {"GIT_CONFIG_GLOBAL": os.devnull})
     (home / "fails.py").write_text(FAILS)
     failing = f"optimizer.target={home}/fails.py:Fails"
-    assert run("tracker=wandb", f"data.root={home}/data", "sweep=s") == 0
-    assert run(failing, "task=mnist5k/logreg", f"results_root={work}/results", "sweep=s") == 1
-    assert run(f"data.root={remote}", "sweep=t") == 0
+    small = "task=regression/linear"
+    assert run(small, "tracker=wandb", f"data.root={home}/data", "sweep=s") == 0
+    assert run(failing, small, f"results_root={work}/results", "sweep=s") == 1
+    assert run(small, f"data.root={remote}", "sweep=t") == 0
     for words in (
         ["status", "s", "--json"],
         ["status", "s"],

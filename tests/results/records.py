@@ -131,6 +131,8 @@ RANGES: dict[str, st.SearchStrategy[Any]] = {
 
 def strategy(kind: Any) -> st.SearchStrategy[Any]:
     """Return values of an annotated type, dataclasses included."""
+    if isinstance(kind, st.SearchStrategy):
+        return kind
     origin = typing.get_origin(kind)
     if kind is Any:
         return JSON
@@ -145,9 +147,7 @@ def strategy(kind: Any) -> st.SearchStrategy[Any]:
     if dataclasses.is_dataclass(kind):
         hints = typing.get_type_hints(kind)
         fields = dataclasses.fields(kind)  # type: ignore[arg-type]
-        return st.builds(
-            kind, **{field.name: RANGES.get(field.name) or strategy(hints[field.name]) for field in fields}
-        )  # type: ignore[arg-type]
+        return st.builds(kind, **{field.name: strategy(RANGES.get(field.name, hints[field.name])) for field in fields})  # type: ignore[arg-type]
     if isinstance(kind, type) and issubclass(kind, StrEnum):
         return st.sampled_from(list(kind))
     return {float: FLOATS, int: st.integers(-(2**63), 2**63 - 1), str: st.text(max_size=8), bool: st.booleans()}[kind]
