@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from bench import __version__
-from bench.errors import BenchError, UsageError, unknown
+from bench.errors import BenchError, UsageError, printable, unknown
 
 USAGE_EXIT = 2
 INTERRUPTED_EXIT = 130
@@ -27,9 +27,10 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit: 0 well, 1 failed, 2 usage, 3 inconclusive, 4 not comparable, 130 interrupted."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
+        _check_text(words)
         code = _dispatch(words)
     except BenchError as error:
-        print(f"bench: {error}", file=sys.stderr)
+        print(f"bench: {printable(str(error))}", file=sys.stderr)
         code = error.exit_code
     except KeyboardInterrupt:
         print("bench: interrupted", file=sys.stderr)
@@ -38,7 +39,20 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         # The reader, such as `head`, has seen enough.
         sys.stderr.close()
         code = 0
+    except OSError as error:
+        if error.filename is None:
+            raise
+        # A file or folder that the person named: too long, not theirs, on a disk that is full.
+        print(f"bench: {printable(str(error.filename))}: {error.strerror}", file=sys.stderr)
+        code = USAGE_EXIT
     sys.exit(code)
+
+
+def _check_text(words: Sequence[str]) -> None:
+    """Refuse words that neither a record nor a file name can hold: bytes that are no UTF-8, and the null character."""
+    for word in words:
+        if any(character == "\0" or "\ud800" <= character <= "\udfff" for character in word):
+            raise UsageError(f"{word!r}: must be UTF-8 text without null characters")
 
 
 def _dispatch(words: list[str]) -> int:
@@ -271,7 +285,7 @@ def _sweep_parser(commands: "argparse._SubParsersAction[Parser]", name: str, sum
 def _run(words: list[str]) -> int:
     from bench.composition import run_hydra
 
-    composed = run_hydra(words)
+    composed, note = run_hydra(words)
     if not composed:
         return 0
     from bench.config import resolve
@@ -281,7 +295,7 @@ def _run(words: list[str]) -> int:
     if len(cells) == 1:
         overrides = tuple(word for word in words if not word.startswith("-"))
         cells = [replace(cells[0], overrides=overrides)]
-    return run_sweep(cells, workers=1, command=shlex.join(["bench", "run", *words]))
+    return run_sweep(cells, workers=1, command=shlex.join(["bench", "run", *words]), note=note)
 
 
 def _report(options: argparse.Namespace) -> int:

@@ -1,18 +1,23 @@
 """Between Hydra and the suite: registering the schema, composing, and saying in one line what went wrong."""
 
 import atexit
+import contextlib
 import functools
+import io
 import os
 import re
 import shutil
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import hydra
+import yaml
 from hydra import compose, initialize_config_dir
 from hydra import main as hydra_main
+from hydra._internal.utils import get_args_parser
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import (
@@ -27,7 +32,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from bench.config import conf_path
 from bench.devices import NAMES, unknown_device
-from bench.errors import UsageError, nearest, unknown
+from bench.errors import BenchError, UsageError, nearest, unknown
 from bench.optimizers.generated import register_optimizers
 from bench.schema import Config
 from bench.tasks.targets import image_configs
@@ -37,6 +42,9 @@ BEHAVIOUR: dict[str, str] = {"version_base": "1.3"} if hydra.__version__.startsw
 
 #: Environment variable that conf/config.yaml reads Hydra's scratch folder from.
 SCRATCH_VARIABLE = "BENCH_HYDRA_SCRATCH"
+
+#: Folders that Hydra would make before the configuration is checked.
+HYDRA_FOLDERS = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir", "hydra.output_subdir", "hydra.job.chdir")
 
 COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException)
 
@@ -98,7 +106,11 @@ def complete(arguments: Sequence[str], commands: Sequence[str]) -> None:
     run_hydra(arguments, "bench")
 
 
-def run_hydra(arguments: Sequence[str], program: str = "bench run") -> list[DictConfig]:
+#: Said of a single run of what has a grid.
+ONE_OF_A_GRID = "this experiment is a grid; without -m only one cell of it is run"
+
+
+def run_hydra(arguments: Sequence[str], program: str = "bench run") -> tuple[list[DictConfig], str]:
     """Let Hydra parse the command line: compose a single run, hand a multirun to its launcher, or print help.
 
     Args:
@@ -107,19 +119,21 @@ def run_hydra(arguments: Sequence[str], program: str = "bench run") -> list[Dict
 
     Returns:
         The composed configuration of a single run, or several where Hydra's own basic launcher was asked to run a
-        grid; none where Hydra has only printed something.
+        grid; none where Hydra has only printed something. And what is to be said of it once it is known to be valid.
 
     Raises:
         UsageError: The command line does not compose.
         SystemExit: A multirun has ended, with its exit code.
     """
+    _check_flags(arguments)
     register()
     composed: list[DictConfig] = []
+    notes: list[str] = []
 
     def take(config: DictConfig) -> None:
         settings = HydraConfig.get()
         if settings.mode == RunMode.RUN and settings.sweeper.params:
-            print("bench: this experiment is a grid; without -m only one cell of it is run", file=sys.stderr)
+            notes.append(ONE_OF_A_GRID)
         composed.append(config)
 
     # Hydra ends with a traceback or several lines of its own otherwise; here its exceptions become one line.
@@ -127,12 +141,65 @@ def run_hydra(arguments: Sequence[str], program: str = "bench run") -> list[Dict
     before = sys.argv
     sys.argv = [program, *arguments]
     try:
-        hydra_main(config_path=str(conf_path()), config_name="config", **BEHAVIOUR)(take)()
-    except COMPOSITION_ERRORS as error:
-        raise usage_error(error) from None
+        with composing():
+            hydra_main(config_path=str(conf_path()), config_name="config", **BEHAVIOUR)(take)()
     finally:
         sys.argv = before
-    return composed
+    return composed, "".join(notes)
+
+
+#: Set once a multirun is composed: what goes wrong then is no mistake of the person's.
+_LAUNCHED = threading.Event()
+
+
+def launched() -> None:
+    """Say that the multirun which Hydra runs just now is composed."""
+    _LAUNCHED.set()
+
+
+@contextlib.contextmanager
+def composing() -> Iterator[None]:
+    """Say in one line what Hydra, OmegaConf and YAML raise about what they are given, of whatever type it is.
+
+    Raises:
+        UsageError: Instead of it, unless a multirun was launched meanwhile.
+    """
+    _LAUNCHED.clear()
+    try:
+        yield
+    except BenchError:
+        raise
+    # A file of the person's own can hold anything, and they look into it without asking what it is.
+    except Exception as error:
+        if _LAUNCHED.is_set():
+            raise
+        raise usage_error(error) from None
+
+
+def _check_flags(arguments: Sequence[str]) -> None:
+    """Refuse flags that Hydra would refuse in several lines, and the one by which it unpickles, and so runs, a file.
+
+    Raises:
+        UsageError: A flag is unknown, or has no or another value than it may.
+    """
+    with contextlib.redirect_stderr(io.StringIO()) as said:
+        try:
+            asked = get_args_parser().parse_args(arguments)
+        except SystemExit as ended:
+            if not ended.code:
+                raise
+            message = said.getvalue().strip().partition("error: ")[2]
+            raise UsageError(f"{message} (see bench run --help)") from None
+    for word in asked.overrides:
+        key = word.partition("=")[0].lstrip("+~")
+        if key in HYDRA_FOLDERS:
+            raise UsageError(
+                f"{key}: the suite has no use for Hydra's own folders; results_root=… says where records go"
+            )
+    if asked.experimental_rerun is not None:
+        raise UsageError(
+            "--experimental-rerun: runs what a pickle says; `bench verify` and `bench retry` run cells again"
+        )
 
 
 def compose_config(overrides: Sequence[str]) -> DictConfig:
@@ -142,15 +209,16 @@ def compose_config(overrides: Sequence[str]) -> DictConfig:
         UsageError: The overrides do not compose.
     """
     register()
-    try:
-        with initialize_config_dir(config_dir=str(conf_path()), **BEHAVIOUR):
-            return compose("config", overrides=list(overrides))
-    except COMPOSITION_ERRORS as error:
-        raise usage_error(error) from None
+    with composing(), initialize_config_dir(config_dir=str(conf_path()), **BEHAVIOUR):
+        return compose("config", overrides=list(overrides))
 
 
 def usage_error(error: Exception) -> UsageError:
     """Say in one line what does not compose: what was given, what is allowed, the nearest match."""
+    if isinstance(error, yaml.YAMLError):
+        return _not_yaml(error)
+    if isinstance(error, RecursionError):
+        return UsageError("the configuration is nested too deeply, or refers to itself")
     while isinstance(error, ConfigCompositionException) and isinstance(error.__cause__, COMPOSITION_ERRORS):
         if "Could not override" in str(error):
             break
@@ -171,7 +239,16 @@ def usage_error(error: Exception) -> UsageError:
         return UsageError(f"cannot read the override {error.override!r}; write key=value")
     key = re.search(r"full_key: (\S+)", text)
     first = text.strip().splitlines()[0] if text.strip() else type(error).__name__
+    if not isinstance(error, COMPOSITION_ERRORS):
+        first = f"the configuration cannot be composed: {type(error).__name__}: {first}"
     return UsageError(f"{key[1]}: {first}" if key and key[1] not in first else first)
+
+
+def _not_yaml(error: yaml.YAMLError) -> UsageError:
+    mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
+    where = f"{mark.name.strip()}, line {mark.line + 1}" if mark else getattr(error, "name", "a configuration file")
+    problem = getattr(error, "problem", None) or getattr(error, "reason", None) or str(error)
+    return UsageError(f"{where}: not YAML that configurations have: {problem}")
 
 
 def _missing_choice(error: MissingConfigException) -> UsageError:

@@ -124,14 +124,17 @@ def resolve(composed: DictConfig) -> Cell:
     Raises:
         UsageError: A value is unknown, of the wrong kind or out of range; the message names it.
     """
-    validation.check_keys(composed, Config, "")
     try:
+        validation.check_keys(composed, Config, "")
         # Hydra composes on the schema; merging what is typed already would take longer than all other checks.
         typed = OmegaConf.get_type(composed) is Config
         config = OmegaConf.to_object(composed if typed else OmegaConf.merge(OmegaConf.structured(Config), composed))
     except OmegaConfBaseException as error:
         raise UsageError(f"{error.full_key}: {str(error).splitlines()[0]}") from None
+    except RecursionError:
+        raise UsageError("the configuration is nested too deeply, or refers to itself") from None
     assert isinstance(config, Config)
+    validation.check_texts(dataclasses.asdict(config), "")
     if not SWEEP_NAME.fullmatch(config.sweep):
         raise UsageError(
             f"sweep={config.sweep!r}: a sweep's name is letters, digits, '.', '_', '-', a letter or digit first"

@@ -38,6 +38,11 @@ class DataUnavailable(UsageError):
     """A data set that is neither on this machine nor to be downloaded. Says where it was looked for."""
 
 
+def printable(text: str) -> str:
+    """Return text as one line that steers no terminal: line breaks, control characters and the like as escapes."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def nearest(name: str, allowed: Iterable[str]) -> str | None:
     """Return the allowed name most like `name`, or None where none comes close."""
     names = sorted(allowed)

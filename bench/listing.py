@@ -9,6 +9,7 @@ from rich.text import Text
 
 from bench.claims.claim import chosen_claims
 from bench.composition import about, choice, choices
+from bench.errors import printable
 from bench.measure.catalogue import MEASURES
 from bench.optimizers.registry import class_title, implementations, known_answer, requirements
 from bench.tasks.catalogue import DATA_SETS, NETWORKS, PROBLEMS
@@ -27,7 +28,7 @@ def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]
     for name in header:
         table.add_column(name, overflow="fold", no_wrap=piped)
     for row in rows:
-        table.add_row(*(Text(str(value)) for value in row))
+        table.add_row(*(Text(printable(str(value))) for value in row))
     console.print(table)
 
 

@@ -5,6 +5,7 @@
 
 import dataclasses
 import math
+import unicodedata
 from fractions import Fraction
 from typing import Any
 
@@ -42,6 +43,8 @@ NOT_PLAIN = {
     SPARSE: "takes sparse gradients",
 }
 
+#: Unicode categories of what is no text: control characters, surrogates, separators of lines and paragraphs.
+NO_TEXT = ("Cc", "Cs", "Zl", "Zp")
 #: Exponents of the normal float32 numbers: the learning rates an octave grid may have.
 LR_EXPONENTS = range(-126, 128)
 #: A stack has at least so many trials.
@@ -50,6 +53,10 @@ LEAST_STACK = 2
 LEAST_TIMEOUT = 1.0
 #: The measure that looks at each batch of training.
 WHOLE_BATCHES = "step_loss_variance"
+#: So many seeds a number of them may ask for: each is a trial at every learning rate.
+MOST_SEEDS = 10_000
+#: More steps than this no counter of an optimizer holds: the whole numbers that floating point has.
+MOST_STEPS = 2**53
 #: Seeds are below this: the curves store them as signed 64-bit integers.
 SEED_LIMIT = 2**63
 
@@ -69,6 +76,19 @@ def check_keys(node: Any, schema: Any, prefix: str) -> None:
         inner = fields[name].type
         if dataclasses.is_dataclass(inner) and isinstance(node[name], DictConfig | dict):
             check_keys(node[name], inner, f"{key}.")
+
+
+def check_texts(node: Any, key: str) -> None:
+    """Refuse text that no file name, record or page can hold: control characters, line breaks, halves of characters."""
+    if isinstance(node, dict):
+        for name, value in node.items():
+            check_texts(str(name), key)
+            check_texts(value, f"{key}.{name}" if key else str(name))
+    elif isinstance(node, list | tuple):
+        for value in node:
+            check_texts(value, key)
+    elif isinstance(node, str) and any(unicodedata.category(character) in NO_TEXT for character in node):
+        raise UsageError(f"{key}={node!r}: must be text on one line, without control characters")
 
 
 def check_task(task: TaskConfig) -> tuple[TaskSpec, TaskConfig]:
@@ -332,6 +352,8 @@ def check_seeds(given: Any) -> tuple[int, ...]:
     if isinstance(given, int) and not isinstance(given, bool):
         if given < 1:
             raise UsageError(f"seeds={given}: must be at least 1, or a list of seeds")
+        if given > MOST_SEEDS:
+            raise UsageError(f"seeds={given}: must be at most {MOST_SEEDS}, or a list of seeds")
         return tuple(range(given))
     if isinstance(given, list | tuple) and given:
         for seed in given:
@@ -431,7 +453,10 @@ def check_budget(
         counts.append(budget.gradient_evaluations)
     if not counts:
         return None
-    return max(counts) if budget.until == "largest" else min(counts)
+    steps = max(counts) if budget.until == "largest" else min(counts)
+    if steps > MOST_STEPS:
+        raise UsageError(f"budget: asks for {steps:.3g} steps, at most 2^53 can be counted")
+    return steps
 
 
 def _steps_to_see(wanted: int, examples: int, batch_size: int, per_epoch: int) -> int:

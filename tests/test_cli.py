@@ -129,6 +129,18 @@ def one_line(capsys: pytest.CaptureFixture[str]) -> str:
         (["speed", "self-test", "--checks", "-1"], "--checks -1: must be at least 0"),
         (["report"], "the following arguments are required: SWEEP"),
         (["verify", "x", "-n", "many"], "invalid int value: 'many'"),
+        # Found by scripts/fuzz.
+        (["run", "--nothing"], "unrecognized arguments: --nothing (see bench run --help)"),
+        (["run", "--resolve"], "--resolve flag can only be used in conjunction with --cfg"),
+        (["run", "-m", "--cfg", "job"], "Only one of --run, --multirun, --cfg"),
+        (["run", "seeds=1000000000000"], "seeds=1000000000000: must be at most 10000"),
+        (["run", "budget.epochs=1e300"], "at most 2^53 can be counted"),
+        (["run", "hydra.run.dir=x"], "hydra.run.dir: the suite has no use for Hydra's own folders"),
+        (["run", "sweep=???"], "missing mandatory value: sweep"),
+        (["run", "data.root='a\x1b[2J'"], "must be text on one line, without control characters"),
+        (["throughput", "-m", "nan"], "cannot read the override 'nan'"),
+        (["status", "x", "--results-root", "x" * 300], "File name too long"),
+        (["status", "\udcff"], "must be UTF-8 text without null characters"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -138,6 +150,29 @@ def test_bad_input_is_one_line_exit_2_and_nothing_written(
     assert call(*words) == 2
     assert said in one_line(capsys)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("lr: [1", "line 1: not YAML that configurations have: expected ',' or ']'"),
+        ("\tlr: 1", "line 1: not YAML that configurations have"),
+        ("lr: 1\nlr: 2", "found duplicate key lr"),
+        ("lr: !!python/object/apply:os.mkdir [ran]", "could not determine a constructor"),
+        ("- 1", "mine"),
+        ("defaults: 3", "defaults"),
+        ("a: " + "[" * 3000, "nested too deeply"),
+        ("# @package _global_\nhydra: {sweeper: {params: {lr: '1,2'}}}\nlr: nan", "lr=nan"),
+    ],
+)
+def test_a_config_file_of_ones_own_that_is_none(
+    text: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine/experiment").mkdir(parents=True)
+    (tmp_path / "mine/experiment/mine.yaml").write_text(text)
+    assert call("run", "--config-dir", "mine", "experiment=mine") == 2
+    assert said in one_line(capsys)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
 
 
 def test_a_cuda_index_that_names_no_device_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -41,6 +41,7 @@ from bench.references import source_sha256
 from bench.results.curves import COLUMNS, empty_curves
 from bench.results.digest import cell_digest
 from bench.results.environment import environment
+from bench.results.private import private
 from bench.results.record import (
     SCHEMA_VERSION,
     AuditCheck,
@@ -566,4 +567,4 @@ def _best_validation(evaluations: list[Evaluation], plan: Plan) -> Evaluation:
 
 def _one_line(error: BaseException) -> str:
     text = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
+    return private(f"{type(error).__name__}: {text[0]}" if text else type(error).__name__)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from bench.analysis.compare import compare, matches, outcome
-from bench.errors import NotComparable, UsageError
+from bench.errors import NotComparable, UsageError, printable
 from bench.listing import print_table
 from bench.report.compare import Table, environment_differences, in_words, markdown, tables
 from bench.report.evidence import environment_frame
@@ -63,7 +63,7 @@ def compare_sweeps(first: Store, second: Store, out: Path | None) -> int:
 def _read(store: Store) -> Sources:
     found = read_sources(store)
     for item in found.unreadable:
-        print(f"bench: left out: {store.sweep}/{item.cell}: {item.reason}", file=sys.stderr)
+        print(printable(f"bench: left out: {store.sweep}/{item.cell}: {item.reason}"), file=sys.stderr)
     return found
 
 

@@ -18,7 +18,7 @@ from hydra.core.override_parser.types import Override
 from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from bench.composition import BEHAVIOUR, COMPOSITION_ERRORS, register, usage_error
+from bench.composition import BEHAVIOUR, composing, launched, register
 from bench.config import Cell, conf_path, resolve
 from bench.errors import UsageError
 from bench.launching.sweep import run_sweep
@@ -43,6 +43,7 @@ def launch(context: HydraContext, config: DictConfig, workers: int | str, grid: 
     if len(places) > 1:
         names = ", ".join(f"{root}/{sweep}" for root, sweep in places)
         raise UsageError(f"a multirun is one sweep, but its cells would go to {names}")
+    launched()
     # `run_hydra` put the command line there for Hydra to read.
     raise SystemExit(run_sweep(cells, workers, shlex.join([*sys.argv[0].split(), *sys.argv[1:]])))
 
@@ -57,20 +58,17 @@ def grid_cells(overrides: Sequence[str]) -> list[Cell]:
         UsageError: A cell is not valid, or the overrides do not compose.
     """
     register()
-    try:
-        with initialize_config_dir(config_dir=str(conf_path()), **BEHAVIOUR):
-            hydra = GlobalHydra.instance().hydra
-            assert hydra is not None
-            config = hydra.compose_config("config", list(overrides), RunMode.MULTIRUN, with_log_configuration=False)
-            parser = OverridesParser.create(config_loader=hydra.config_loader)
-            params = [f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()]
-            (grid,) = BasicSweeper.split_arguments(
-                parser.parse_overrides([*params, *config.hydra.overrides.task]), max_batch_size=None
-            )
-            composer = _Composer(hydra.config_loader, config)
-            return [composer.cell(list(words)) for words in grid]
-    except COMPOSITION_ERRORS as error:
-        raise usage_error(error) from None
+    with composing(), initialize_config_dir(config_dir=str(conf_path()), **BEHAVIOUR):
+        hydra = GlobalHydra.instance().hydra
+        assert hydra is not None
+        config = hydra.compose_config("config", list(overrides), RunMode.MULTIRUN, with_log_configuration=False)
+        parser = OverridesParser.create(config_loader=hydra.config_loader)
+        params = [f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()]
+        (grid,) = BasicSweeper.split_arguments(
+            parser.parse_overrides([*params, *config.hydra.overrides.task]), max_batch_size=None
+        )
+        composer = _Composer(hydra.config_loader, config)
+        return [composer.cell(list(words)) for words in grid]
 
 
 class _Composer:
@@ -102,7 +100,8 @@ class _Composer:
         composed = copy.deepcopy(self._composed[choices])
         try:
             self._put(composed, values)
-            OmegaConf.resolve(composed)
+            with composing():
+                OmegaConf.resolve(composed)
             return replace(resolve(composed), overrides=tuple(overrides))
         except UsageError as error:
             raise UsageError(f"{error} [in the cell {' '.join(overrides)}]") from None
@@ -123,10 +122,8 @@ class _Composer:
 
     def _put(self, composed: DictConfig, values: list[str]) -> None:
         apply: Callable[[list[Override], DictConfig], None] = ConfigLoaderImpl._apply_overrides_to_config
-        try:
+        with composing():
             for word in values:
                 if word not in self._parsed:
                     self._parsed[word] = self._parser.parse_override(word)
             apply([self._parsed[word] for word in values], composed)
-        except COMPOSITION_ERRORS as error:
-            raise usage_error(error) from None

@@ -2,7 +2,7 @@
 
 import sys
 
-from bench.errors import UsageError
+from bench.errors import UsageError, printable
 from bench.results.merge import Merge, plan_merge, write_merge
 from bench.results.store import Store
 
@@ -26,15 +26,18 @@ def merge_sweeps(first: Store, second: Store, out: Store | None, dry_run: bool =
     """
     merge = plan_merge(first, second, out)
     for cell, reason in sorted(merge.unreadable.items()):
-        print(f"bench: left out: {cell}: {reason}", file=sys.stderr)
+        print(printable(f"bench: left out: {cell}: {reason}"), file=sys.stderr)
     for cell, reason in sorted(merge.kept.items()):
-        print(f"{cell} {merge.labels[cell]}: kept as it is ({reason})")
+        print(printable(f"{cell} {merge.labels[cell]}: kept as it is ({reason})"))
     for cell, reason in sorted(merge.replaced.items()):
-        print(f"{cell} {merge.labels[cell]}: {'would be ' if dry_run else ''}replaced ({reason})")
+        print(printable(f"{cell} {merge.labels[cell]}: {'would be ' if dry_run else ''}replaced ({reason})"))
     if merge.conflicts:
         for cell, reason in sorted(merge.conflicts.items()):
-            print(f"bench: {cell} {merge.labels[cell]}: {reason}, on the same hardware and versions", file=sys.stderr)
-        print(f"bench: {len(merge.conflicts)} cells are in conflict; nothing was written", file=sys.stderr)
+            print(
+                printable(f"bench: {cell} {merge.labels[cell]}: {reason}, on the same hardware and versions"),
+                file=sys.stderr,
+            )
+        print(printable(f"bench: {len(merge.conflicts)} cells are in conflict; nothing was written"), file=sys.stderr)
         return 1
     if not dry_run:
         try:

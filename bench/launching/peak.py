@@ -1,18 +1,19 @@
 """Peak memory of a cell's steps in a process that has done nothing else.
 
 A worker's resident memory holds what every cell before left behind; that of a process of its own holds one trial.
-Run as a module, it reads a pickled cell from standard input and answers with one line of JSON.
+Run as a module, it reads a cell's configuration from standard input and answers with one line, both of them JSON.
 """
 
 import json
 import os
-import pickle
 import subprocess
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from bench.config import Cell
+from omegaconf import OmegaConf
+
+from bench.config import Cell, resolve
 from bench.devices import is_parallel
 from bench.errors import BenchError
 from bench.launching.pool import cause_of_death
@@ -41,7 +42,7 @@ def peak_in_fresh_process(cell: Cell, patience: float = PATIENCE) -> StepPeak:
     try:
         done = subprocess.run(
             [sys.executable, "-P", "-m", "bench.launching.peak"],
-            input=pickle.dumps(cell),
+            input=json.dumps(cell.plain()).encode(),
             capture_output=True,
             timeout=patience,
             env=os.environ | {"PYTHONPATH": path},
@@ -80,7 +81,7 @@ def main() -> None:
     """Measure the cell on standard input, and answer on standard output, which nothing else gets to."""
     answer = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
-    found = _measure(pickle.load(sys.stdin.buffer))
+    found = _measure(resolve(OmegaConf.create(json.load(sys.stdin))))
     with answer:
         print(json.dumps(asdict(found)), file=answer)
 

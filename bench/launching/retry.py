@@ -8,9 +8,9 @@ from dataclasses import replace
 from omegaconf import DictConfig, OmegaConf
 
 from bench.config import Cell, resolve
-from bench.errors import BenchError, UsageError, unknown
+from bench.errors import BenchError, UsageError, printable, unknown
 from bench.launching.sweep import run_again
-from bench.launching.verify import foreign_code, stored_config
+from bench.launching.verify import foreign_keys, stored_config
 from bench.results.glance import glance
 from bench.results.record import CellStatus, Record, RecordError
 from bench.results.store import RECORD, Store
@@ -52,7 +52,7 @@ def retry(store: Store, statuses: str, overrides: Sequence[str] = (), workers: i
         if isinstance(cell, Cell):
             cells.append(cell)
         else:
-            print(f"{record.cell} {record.axes.task} {record.axes.optimizer}: not run again ({cell})")
+            print(printable(f"{record.cell} {record.axes.task} {record.axes.optimizer}: not run again ({cell})"))
     exit_code = run_again(cells, store, workers) if cells else 1
     changed = _report(store, {record.cell: record for record in records}, cells)
     print(f"retry: {changed['complete']} of {len(records)} cells are complete now")
@@ -93,7 +93,7 @@ def _records(store: Store, wanted: Sequence[str]) -> list[Record]:
             if glance(store.cell_path(cell) / RECORD).status in wanted:
                 found.append(store.read(cell))
         except RecordError as error:
-            print(f"bench: left out: {cell}: {error}", file=sys.stderr)
+            print(printable(f"bench: left out: {cell}: {error}"), file=sys.stderr)
     return found
 
 
@@ -101,11 +101,10 @@ def _cell(record: Record, places: list[str], code: set[str]) -> Cell | str:
     """Return the cell that a record's configuration describes, or why it cannot be run."""
     try:
         stored = stored_config(record)
-        foreign = [name for name in foreign_code(record.config) if name not in code]
+        foreign = {key: name for key, name in foreign_keys(record.config).items() if name not in code}
         if foreign:
-            keys = [key for key in CODE if OmegaConf.select(stored, key) in foreign]
-            named = " ".join(f"--override {key}={name}" for key, name in zip(keys, foreign, strict=True))
-            return f"it runs {' and '.join(foreign)}, code outside the suite; {named} lets it"
+            named = " ".join(f"--override {key}={name}" for key, name in foreign.items())
+            return f"it runs {' and '.join(foreign.values())}, code outside the suite; {named} lets it"
         config = OmegaConf.merge(stored, OmegaConf.from_dotlist(places))
         assert isinstance(config, DictConfig)
         cell = resolve(config)
@@ -131,5 +130,5 @@ def _report(store: Store, before: dict[str, Record], cells: Sequence[Cell]) -> C
             print(f"{cell.id} {cell.label}: {old.status} as before, not run")
             continue
         reason = f" ({record.reason})" if record.reason else ""
-        print(f"{cell.id} {cell.label}: {old.status} → {record.status}{reason}")
+        print(printable(f"{cell.id} {cell.label}: {old.status} → {record.status}{reason}"))
     return counts

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from bench.errors import printable
 from bench.launching.estimate import duration, seconds_left
 from bench.results.glance import Glance, glance
 from bench.results.leases import Lease, live_leases
@@ -234,7 +235,8 @@ def in_words(status: SweepStatus) -> list[str]:
         lines.append(
             "no plan here, as in sweeps of versions before 0.2: what was asked for and has no record is not known"
         )
-    return lines
+    # Names and reasons are what records and leases say.
+    return [printable(line) for line in lines]
 
 
 def _more(count: int) -> list[str]:

@@ -15,7 +15,7 @@ from types import FrameType
 
 from bench.config import Cell
 from bench.devices import is_parallel, usable_cores
-from bench.errors import UsageError
+from bench.errors import UsageError, printable
 from bench.launching.pool import Pool
 from bench.launching.progress import SweepProgress
 from bench.launching.queue import AGAIN_SECONDS, CellQueue
@@ -37,13 +37,14 @@ class SweepState:
     unwritten: str | None = None
 
 
-def run_sweep(cells: Sequence[Cell], workers: int | str = "auto", command: str = "") -> int:
+def run_sweep(cells: Sequence[Cell], workers: int | str = "auto", command: str = "", note: str = "") -> int:
     """Run a grid and return the exit code.
 
     Args:
         cells: The resolved cells; all of one sweep.
         workers: Worker processes, or "auto": one per core for CPU cells, one where another device takes part.
         command: The command line that asked for it, for the records.
+        note: What to say of it first, once it is known to be valid.
 
     Returns:
         0 all well; 1 a cell failed, ran out of memory, or none could run; 130 interrupted.
@@ -61,6 +62,8 @@ def run_sweep(cells: Sequence[Cell], workers: int | str = "auto", command: str =
     _check_writable(store.path)
     store.sweep_leftovers()
     _write_plan(store, unique)
+    if note:
+        print(f"bench: {note}", file=sys.stderr)
     _say_plan(store, unique, cells, done, pending, count)
     state = SweepState({})
     if pending:
@@ -128,7 +131,7 @@ def _finished(store: Store, cell: Cell) -> bool:
     except RecordError as error:
         if "newer" in str(error):
             raise UsageError(str(error)) from None
-        print(f"bench: damaged record, the cell is trained again: {error}", file=sys.stderr)
+        print(printable(f"bench: damaged record, the cell is trained again: {error}"), file=sys.stderr)
         return False
 
 

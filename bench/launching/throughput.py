@@ -30,6 +30,7 @@ from bench.measure.throughput import Protocol as Blocks
 from bench.report.throughput import figure, in_words, markdown, tables
 from bench.results.csv import write_csv
 from bench.results.environment import environment
+from bench.results.private import private
 from bench.speed.pressure import Pressure
 from bench.training.devices import prepare
 
@@ -83,7 +84,7 @@ def throughput(asked: Asked) -> int:
             samples = measure_throughput(contestants, _contestant(control), blocks, show)
         made: dict[str, Any] = {
             "subject": f"{config.task.name}, {config.device.name}, {config.precision}",
-            "command": asked.command,
+            "command": private(asked.command),
             "started": started,
             "environment": made_in,
             "machine": watch.seen(),

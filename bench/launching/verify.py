@@ -8,9 +8,10 @@ from typing import Any
 
 import pandas as pd
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from bench.config import Cell, resolve
-from bench.errors import BenchError, NotComparable, UsageError
+from bench.errors import BenchError, NotComparable, UsageError, printable
 from bench.launching.cell import run_cell
 from bench.references import is_foreign
 from bench.results.record import SAME_BITS, CellStatus, Record
@@ -59,7 +60,9 @@ def verify(store: Store, count: int | None, allow_code: bool = False) -> int:
         comparison = compare(store.read(cell), store.curves(cell), allow_code)
         verdicts.append(comparison.verdict)
         detail = f" ({comparison.detail})" if comparison.detail else ""
-        print(f"[{number}/{len(chosen)}] {cell} {comparison.label}: {comparison.verdict}{detail}", flush=True)
+        print(
+            printable(f"[{number}/{len(chosen)}] {cell} {comparison.label}: {comparison.verdict}{detail}"), flush=True
+        )
     equal, differ = verdicts.count("equal"), verdicts.count("differs")
     print(f"{equal} of {len(chosen)} equal, {differ} differ, {len(chosen) - equal - differ} not comparable")
     if differ:
@@ -96,7 +99,7 @@ def compare(record: Record, curves: pd.DataFrame, allow_code: bool = False) -> C
         if record.environment.get(key) != again.environment.get(key)
     ]
     if changed:
-        print(f"bench: {record.cell} was made elsewhere: {'; '.join(changed)}", file=sys.stderr)
+        print(printable(f"bench: {record.cell} was made elsewhere: {'; '.join(changed)}"), file=sys.stderr)
         return Comparison(record.cell, cell.label, "not comparable", "other hardware or versions")
     return Comparison(record.cell, cell.label, "differs", difference or "the final parameters or statuses differ")
 
@@ -106,10 +109,25 @@ def foreign_code(config: Mapping[str, Any]) -> list[str]:
 
     A record is data: whoever wrote it must not decide what is run here.
     """
-    optimizer = config.get("optimizer", {})
-    named = [config.get("task", {}).get("module"), optimizer.get("target")]
-    named.append((optimizer.get("fallback") or {}).get("target"))
-    return [str(name) for name in named if name and is_foreign(str(name))]
+    return list(foreign_keys(config).values())
+
+
+def foreign_keys(config: Mapping[str, Any]) -> dict[str, str]:
+    """Return the same by the keys of the configuration that name it."""
+    optimizer = _object(config, "optimizer")
+    named = {
+        "task.module": _object(config, "task").get("module"),
+        "optimizer.target": optimizer.get("target"),
+        "optimizer.fallback.target": _object(optimizer, "fallback").get("target"),
+    }
+    # The suite's own tasks have names of the catalogue, never a module.
+    return {key: str(name) for key, name in named.items() if name and (key == "task.module" or is_foreign(str(name)))}
+
+
+def _object(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """Return a part of a configuration; an empty one where something else is there, which does not resolve anyway."""
+    found = config.get(name)
+    return found if isinstance(found, dict) else {}
 
 
 def stored_config(record: Record) -> DictConfig:
@@ -121,7 +139,10 @@ def stored_config(record: Record) -> DictConfig:
     """
     if "${" in json.dumps(record.config):
         raise UsageError("its configuration has an interpolation (${…}), which no record is written with")
-    return OmegaConf.create(record.config)
+    try:
+        return OmegaConf.create(record.config)
+    except (OmegaConfBaseException, ValueError) as error:
+        raise UsageError(f"its configuration is none: {(str(error).splitlines() or [''])[0]}") from None
 
 
 def _without_measuring(cell: Cell) -> Cell:

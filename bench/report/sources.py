@@ -121,7 +121,7 @@ def _read_mirror(store: Store) -> tuple[dict[str, Any] | None, str | None]:
         mirror = json.loads((store.path / "mirror.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None, None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         return None, portable(f"mirror.json cannot be read ({type(error).__name__})")
     if not isinstance(mirror, dict) or not isinstance(mirror.get("cells"), dict):
         return None, "mirror.json is not what this version writes: it has no object 'cells'"

@@ -61,11 +61,35 @@ def read_arrow(path: Path, texts: Sequence[str] = ("split", "metric")) -> pa.Tab
             table = file.read(use_threads=False)
     except FileNotFoundError:
         raise RecordError(f"{path.name} is missing") from None
-    except (OSError, pa.ArrowInvalid) as error:
+    except UNREADABLE as error:
         raise RecordError(f"{path.name} cannot be read, perhaps truncated ({_first_line(error)})") from None
     if table.schema.names != list(COLUMNS):
         raise RecordError(f"{path.name} has the columns {table.schema.names}, not {list(COLUMNS)}")
+    check_types(table, SCHEMA, path.name)
+    for name in COLUMNS:
+        # Metrics that are not finite are missing.
+        if name not in ("value", "train_seconds") and table.column(name).null_count:
+            raise RecordError(f"{path.name} misses values in the column {name}")
     return table
+
+
+#: What reading a damaged file raises.
+UNREADABLE = (OSError, pa.ArrowException, ValueError, KeyError, MemoryError)
+
+
+def check_types(table: pa.Table, schema: pa.Schema, name: str) -> None:
+    """Refuse a table with columns of other types than a schema has, or with text that is none.
+
+    Raises:
+        RecordError: The message begins with `name`.
+    """
+    for found, wanted in zip(table.schema.types, schema.types, strict=True):
+        if found != wanted and not (pa.types.is_dictionary(found) and found.value_type == wanted):
+            raise RecordError(f"{name} has a column of type {found} where {wanted} belongs")
+    try:
+        table.validate(full=True)
+    except pa.ArrowException as error:
+        raise RecordError(f"{name} cannot be read ({_first_line(error)})") from None
 
 
 def empty_curves() -> pd.DataFrame:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from bench.errors import UsageError
+from bench.errors import UsageError, printable
 from bench.results.csv import write_csv
 from bench.results.record import Record, RecordError
 from bench.results.store import Store
@@ -47,6 +47,6 @@ def _readable(store: Store) -> Iterator[tuple[Record, pd.DataFrame]]:
         try:
             pair = store.read(cell), store.curves(cell)
         except RecordError as error:
-            print(f"bench: left out: {error}", file=sys.stderr)
+            print(printable(f"bench: left out: {error}"), file=sys.stderr)
         else:
             yield pair

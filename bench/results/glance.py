@@ -4,6 +4,7 @@ Reading a record whole takes a millisecond or more, most of it for trials; a swe
 """
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,10 +60,18 @@ def _quick(text: str) -> Glance | None:
     trials = text.find('\n "trials": [')
     if trials < 0 or not isinstance(axes, dict) or not isinstance(seconds, dict) or status not in list(CellStatus):
         return None
+    reason = _field(text, "reason")
+    sound = all(type(value) in (int, float) and math.isfinite(value) for value in seconds.values())
+    if (
+        not sound
+        or not isinstance(reason, str | None)
+        or any(isinstance(value, dict | list) for value in axes.values())
+    ):
+        return None
     try:
         return Glance(
             status=CellStatus(status),
-            reason=_field(text, "reason"),
+            reason=reason,
             seconds=sum(seconds.values()),
             trials=text.count('\n   "parameters_sha256": ', trials),
             diverged=text.count(f'\n   "status": "{TrialStatus.DIVERGED}"', trials),
@@ -77,7 +86,7 @@ def _field(text: str, name: str) -> Any:
     place = text.find(start)
     try:
         return _DECODER.raw_decode(text, place + len(start))[0] if place >= 0 else None
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
 
 

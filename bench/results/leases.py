@@ -28,6 +28,8 @@ LOCK = "lock"
 HEARTBEAT_SECONDS = 30.0
 #: How long after the last heartbeat a lease of another machine counts, seconds. Here, processes are looked at instead.
 PATIENCE_SECONDS = 300.0
+#: Process ids are below this everywhere.
+PROCESS_LIMIT = 2**31
 #: How exactly the start of a process is known, seconds: the kernel tells it from a boot time in whole seconds.
 START_TOLERANCE = 2.0
 
@@ -180,7 +182,8 @@ def _parsed(file: Path) -> Lease | None:
     """Return what a file says; None where that is no lease, as where its writer was killed."""
     try:
         lease = Lease(**json.loads(file.read_text(encoding="utf-8")))
-        sound = lease.cell == file.stem and isinstance(lease.process, int) and isinstance(lease.process_started, float)
+        sound = lease.cell == file.stem and isinstance(lease.host, str) and isinstance(lease.process_started, float)
+        sound = sound and type(lease.process) is int and 0 < lease.process < PROCESS_LIMIT
         return lease if sound and datetime.fromisoformat(lease.since).tzinfo else None
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, RecursionError):
         return None

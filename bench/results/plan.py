@@ -5,12 +5,14 @@ Several sweeps into one folder add up. Nothing that is computed depends on it.
 
 import dataclasses
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from bench.results.files import exclusive, write_whole
 from bench.results.leases import FOLDER, LOCK
+from bench.results.private import private
 from bench.results.record import RecordError
 from bench.results.store import CELL_ID, PLAN, Store
 
@@ -44,7 +46,7 @@ def read_plan(store: Store) -> dict[str, Planned]:
         return {}
     except OSError as error:
         raise RecordError(f"{file}: {error.strerror}") from None
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
         raise RecordError(
             f"{file}: not a plan, perhaps truncated; without it the next bench run writes it anew"
         ) from None
@@ -72,11 +74,15 @@ def add_to_plan(store: Store, cells: Mapping[str, Planned]) -> None:
 def _planned(cell: str, value: dict[str, Any]) -> Planned:
     if not CELL_ID.fullmatch(cell):
         raise ValueError(cell)
-    return Planned(str(value["label"]), float(value["cost"]), tuple(map(str, value["overrides"])))
+    label, cost, overrides = value["label"], float(value["cost"]), value["overrides"]
+    texts = isinstance(overrides, list) and all(isinstance(text, str) for text in (label, *overrides))
+    if not texts or not 0 <= cost < math.inf:
+        raise ValueError(cell)
+    return Planned(label, cost, tuple(overrides))
 
 
 def _to_json(cells: Mapping[str, Planned]) -> str:
     plain = {cell: dataclasses.asdict(planned) for cell, planned in sorted(cells.items())}
     # One line a cell, so that a person can read it.
-    lines = ",\n".join(f'  "{cell}": {json.dumps(value)}' for cell, value in plain.items())
+    lines = ",\n".join(f'  "{cell}": {private(json.dumps(value))}' for cell, value in plain.items())
     return f'{{\n "cells": {{\n{lines}\n }}\n}}\n'

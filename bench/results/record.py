@@ -9,6 +9,7 @@ import dataclasses
 import functools
 import json
 import math
+import re
 import types
 import typing
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from enum import StrEnum
 from typing import Any
 
 from bench.errors import BenchError
+from bench.results.private import private
 
 SCHEMA_VERSION = 1
 
@@ -358,8 +360,8 @@ class Record:
     engine: Engine | None = None
 
     def to_json(self) -> str:
-        """Serialise with sorted keys; numbers that are not finite become null."""
-        return json.dumps(_finite(dataclasses.asdict(self)), indent=1, sort_keys=True, allow_nan=False) + "\n"
+        """Serialise with sorted keys; numbers that are not finite become null, and secrets are hidden (`private`)."""
+        return json.dumps(_written(dataclasses.asdict(self)), indent=1, sort_keys=True, allow_nan=False) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> "Record":
@@ -369,7 +371,9 @@ class Record:
             RecordError: The text is no JSON, is of a newer schema, or misses or mistypes a field.
         """
         try:
-            raw = json.loads(text)
+            raw = json.loads(text, parse_float=_real, parse_int=_whole, parse_constant=_not_finite)
+        except RecursionError:
+            raise RecordError("not a record: nested too deeply") from None
         except ValueError as error:
             raise RecordError(f"not valid JSON, perhaps truncated ({error})") from None
         if not isinstance(raw, dict) or not isinstance(raw.get("schema"), int):
@@ -379,17 +383,93 @@ class Record:
                 f"record schema {raw['schema']} is newer than this version reads ({SCHEMA_VERSION}); "
                 "update batch-size-bench to read it"
             )
-        return typing.cast("Record", _parse(cls, raw, "record"))
+        if _SURROGATE.search(text):
+            _check_unicode(raw)
+        record = typing.cast("Record", _parse(cls, raw, "record"))
+        _check(record)
+        return record
 
 
-def _finite(value: Any) -> Any:
+#: An escape by which JSON can hold halves of characters, which no file can.
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+#: So deep are objects and lists in a configuration or an environment at most.
+_DEEPEST = 16
+
+
+def _real(text: str) -> float:
+    number = float(text)
+    return number if math.isfinite(number) else _not_finite(text)
+
+
+def _whole(text: str) -> int:
+    number = int(text)
+    if not -(2**63) <= number < 2**63:
+        raise RecordError(f"the number {text[:40]} is too large")
+    return number
+
+
+def _not_finite(text: str) -> float:
+    raise RecordError(f"the number {text[:40]} is not finite")
+
+
+def _check_unicode(raw: Any) -> None:
+    try:
+        json.dumps(raw, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise RecordError("holds text with half a character") from None
+
+
+def _check(record: "Record") -> None:
+    """Check what types do not say, of values that others reckon with."""
+    axes = record.axes
+    _check_plain(record.config, "record.config", 1)
+    _check_plain(record.environment, "record.environment", 1)
+    for where, value, least in (
+        ("axes.batch_size", axes.batch_size, 1),
+        *((f"trials[{number}].seed", trial.seed, 0) for number, trial in enumerate(record.trials)),
+        *((f"trials[{number}].steps", trial.steps, 0) for number, trial in enumerate(record.trials)),
+    ):
+        if value < least:
+            raise RecordError(f"field record.{where} is {value}, must be at least {least}")
+    for number, trial in enumerate(record.trials):
+        if trial.lr <= 0:
+            raise RecordError(f"field record.trials[{number}].lr is {trial.lr}, must be above 0")
+    for name, kind in _READ.items():
+        part, _, field_name = name.partition(".")
+        held = record.environment if part == "environment" else record.config.get("task", {})
+        if not isinstance(held, dict):
+            raise RecordError(f"field record.config.task should be an object, is {type(held).__name__}")
+        _parse(kind | None, held.get(field_name), f"record.{name if part == 'environment' else f'config.{name}'}")
+
+
+#: What is read of an environment and a configuration, and its types.
+_READ: dict[str, Any] = {
+    "environment.threads": int,
+    "environment.hardware": str,
+    "environment.train_examples": int,
+    "environment.test_examples": int,
+    "task.target_metric": str,
+    "task.target": float,
+}
+
+
+def _check_plain(value: Any, where: str, depth: int) -> None:
+    if depth > _DEEPEST:
+        raise RecordError(f"field {where[:80]} is nested too deeply")
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, item in items:
+        if isinstance(item, dict | list):
+            _check_plain(item, f"{where}.{key}", depth + 1)
+
+
+def _written(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
+        return {key: _written(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return value
+        return [_written(item) for item in value]
+    return private(value) if type(value) is str else value
 
 
 def _parse(kind: Any, value: Any, where: str) -> Any:

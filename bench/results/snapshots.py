@@ -13,6 +13,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from bench.results.curves import UNREADABLE, check_types
 from bench.results.record import RecordError
 
 FILE = "snapshots.parquet"
@@ -115,14 +116,12 @@ def read_snapshots(path: Path) -> pd.DataFrame:
         table = pq.read_table(path)
     except FileNotFoundError:
         return empty_snapshots()
-    except (OSError, pa.ArrowInvalid) as error:
+    except UNREADABLE as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise RecordError(f"{path.name} cannot be read, perhaps truncated ({reason})") from None
     if table.schema.names != list(COLUMNS):
         raise RecordError(f"{path.name} has the columns {table.schema.names}, not {list(COLUMNS)}")
-    for found, wanted in zip(table.schema.types, SCHEMA.types, strict=True):
-        if found != wanted:
-            raise RecordError(f"{path.name} has a column of type {found} where {wanted} belongs")
+    check_types(table, SCHEMA, path.name)
     if any(column.null_count for column in table.columns):
         raise RecordError(f"{path.name} misses values")
     frame: pd.DataFrame = table.to_pandas()

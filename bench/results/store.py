@@ -63,7 +63,7 @@ class Store:
         """
         file = self.cell_path(cell) / RECORD
         try:
-            return Record.from_json(file.read_text(encoding="utf-8"))
+            record = Record.from_json(file.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise RecordError(f"{file}: missing") from None
         except UnicodeDecodeError:
@@ -72,6 +72,9 @@ class Store:
             raise RecordError(f"{file}: {error.strerror}") from None
         except RecordError as error:
             raise RecordError(f"{file}: {error}") from None
+        if record.cell != cell:
+            raise RecordError(f"{self.cell_path(cell)}: holds the record of cell {record.cell}")
+        return record
 
     def curves(self, cell: str) -> pd.DataFrame:
         """Read one cell's curves.

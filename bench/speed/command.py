@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from bench.errors import UsageError
+from bench.results.private import private
 from bench.speed.arms import Arm, Code, import_path
 from bench.speed.case_files import case_files
 from bench.speed.check import Check, Options, Subject, progress
@@ -107,7 +108,7 @@ def _command(asked: argparse.Namespace) -> str:
         words.append("--instructions")
     if asked.keyword:
         words += ["-k", asked.keyword]
-    return shlex.join(words)
+    return private(shlex.join(words))
 
 
 def _root(asked: argparse.Namespace) -> Path:

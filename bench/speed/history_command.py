@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from bench.analysis import words
-from bench.errors import UsageError, unknown
+from bench.errors import UsageError, printable, unknown
 from bench.listing import print_table
 from bench.results.csv import write_csv
 from bench.speed.history import History, fingerprint_id, read, table
@@ -67,9 +67,9 @@ def show_history(path: Path, out: Path | None = None, select: str = "") -> int:
             written.
     """
     found = read(path)
-    for problem in found.problems:
-        print(f"warning: {path}, {problem}: left out", file=sys.stderr)
     made = view(found, path, select)
+    for problem in found.problems:
+        print(printable(f"warning: {path}, {problem}: left out"), file=sys.stderr)
     print_table(f"{path}: {_counts(made)}", STANDING, _standing(made))
     print()
     if len(made.changes):

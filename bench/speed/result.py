@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from bench.results.private import private
+
 SCHEMA_VERSION = 1
 
 
@@ -175,7 +177,9 @@ class CheckResult:
 
     def to_line(self) -> str:
         """Return it as one line of JSON."""
-        return json.dumps({"schema": SCHEMA_VERSION} | dataclasses.asdict(self), separators=(",", ":"), allow_nan=False)
+        return private(
+            json.dumps({"schema": SCHEMA_VERSION} | dataclasses.asdict(self), separators=(",", ":"), allow_nan=False)
+        )
 
 
 def from_line(line: str) -> CheckResult:
@@ -194,7 +198,7 @@ def from_line(line: str) -> CheckResult:
         for name in ("base", "head"):
             fields[name] = Side(**fields[name])
         return CheckResult(**fields)
-    except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
+    except (KeyError, TypeError, AttributeError, json.JSONDecodeError, RecursionError) as error:
         raise ValueError(f"not a check: {type(error).__name__}: {error}") from None
 
 

@@ -104,6 +104,8 @@ def load_files(source: Source, root: str, download: bool) -> tuple[Images, Image
         DataUnavailable: The files are not there and could not be downloaded.
         UsageError: A file does not match its checksum or is not in its format.
     """
+    # Records say "~" for the home folder.
+    root = str(Path(root).expanduser())
     folder = find(source, Path(root))
     with tempfile.TemporaryDirectory(prefix="bench-data-") as scratch:
         raw = Path(scratch) / source.layout

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import bench
+from bench.results.private import private
 
 # All that an online mirror takes from the environment. Offline takes nothing: it has no use for a key.
 _ONLINE = ("WANDB_API_KEY", "WANDB_BASE_URL")
@@ -41,18 +42,9 @@ def child_environment(scratch: Path, mode: str, folder: Path | None = None) -> d
     }
 
 
-def secrets() -> list[str]:
-    """Return the values that must never be written anywhere: API keys in the environment."""
-    return [
-        value for name, value in os.environ.items() if name.startswith("WANDB_") and "KEY" in name and len(value) >= 8
-    ]
-
-
 def one_line(text: str, limit: int = 300) -> str:
-    """Return text as one line without secrets, at most `limit` characters long."""
-    for secret in secrets():
-        text = text.replace(secret, "***")
-    line = " ".join(text.split())
+    """Return text as one line without secrets (`private`), at most `limit` characters long."""
+    line = " ".join(private(text).split())
     return line if len(line) <= limit else line[: limit - 1] + "…"
 
 

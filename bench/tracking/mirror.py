@@ -29,6 +29,7 @@ from bench.tracking.state import (
     CellMirror,
     MirrorState,
     StateError,
+    mirrored_path,
     read_state,
     record_sha256,
     run_folder,
@@ -217,7 +218,7 @@ class _Job:
 
     def _remove_partial_runs(self) -> None:
         """Remove what is left of runs that were begun and not finished; they would look like mirrors."""
-        kept = {self.store.path.absolute() / entry.path for entry in self.state.cells.values() if entry.path}
+        kept = {mirrored_path(self.store, entry.path).absolute() for entry in self.state.cells.values() if entry.path}
         ours = {
             run_id(self.store.sweep, cell, entry.digest) for cell, entry in self.state.cells.items() if entry.digest
         }

@@ -3,15 +3,18 @@
 import dataclasses
 import hashlib
 import json
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from bench.errors import BenchError
 from bench.results.files import write_whole
+from bench.results.private import private
 from bench.results.store import CURVES, RECORD, Store
 
 FILE = "mirror.json"
+RUN_ID = re.compile(r"[0-9a-f]{16}")
 MIRRORED = "mirrored"
 MISSING = "missing"
 NOT_TRIED = "not tried after: "
@@ -73,7 +76,7 @@ class MirrorState:
 
     def to_json(self) -> str:
         """Serialise with sorted keys."""
-        return json.dumps(dataclasses.asdict(self), indent=1, sort_keys=True) + "\n"
+        return private(json.dumps(dataclasses.asdict(self), indent=1, sort_keys=True)) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> "MirrorState":
@@ -89,8 +92,12 @@ class MirrorState:
                 str(cell): CellMirror(**{name: value for name, value in entry.items() if name in names})
                 for cell, entry in raw["cells"].items()
             }
-            return cls(tracker=str(raw["tracker"]), mode=str(raw["mode"]), cells=cells, note=raw.get("note"))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            note = raw.get("note")
+            texts = [value for entry in cells.values() for value in vars(entry).values()]
+            if not all(isinstance(value, str | None) for value in (note, *texts)):
+                raise ValueError("a field that is no text")
+            return cls(tracker=str(raw["tracker"]), mode=str(raw["mode"]), cells=cells, note=note)
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise StateError(f"not a mirror state ({type(error).__name__}: {error})") from None
 
 
@@ -134,9 +141,17 @@ def write_state(store: Store, state: MirrorState) -> None:
     write_whole(store.path / FILE, state.to_json())
 
 
+def mirrored_path(store: Store, path: str) -> Path:
+    """Return a path of `mirror.json`, in which the home folder is "~"."""
+    return store.path / Path(path).expanduser()
+
+
 def run_folder(store: Store, entry: CellMirror) -> Path | None:
-    """Return the folder of a mirrored run; None where its log is no longer there."""
+    """Return the folder of a mirrored run; None where its log is no longer there, or it is no folder of such a run."""
     if entry.status != MIRRORED or entry.path is None or entry.run is None:
         return None
-    folder = store.path / entry.path
+    folder = mirrored_path(store, entry.path)
+    # Folders of runs are removed when a record is replaced: no file may say that another is one.
+    if not RUN_ID.fullmatch(entry.run) or not folder.name.endswith(f"-{entry.run}") or folder.parent.name != "wandb":
+        return None
     return folder if (folder / f"run-{entry.run}.wandb").is_file() else None

@@ -120,8 +120,19 @@ JSON = st.recursive(
 )
 
 
+#: Fields that have a range.
+RANGES: dict[str, st.SearchStrategy[Any]] = {
+    "batch_size": st.integers(1, 2**63 - 1),
+    "seed": st.integers(0, 2**63 - 1),
+    "steps": st.integers(0, 2**63 - 1),
+    "lr": st.floats(1e-300, 1e300),
+}
+
+
 def strategy(kind: Any) -> st.SearchStrategy[Any]:
     """Return values of an annotated type, dataclasses included."""
+    if isinstance(kind, st.SearchStrategy):
+        return kind
     origin = typing.get_origin(kind)
     if kind is Any:
         return JSON
@@ -135,10 +146,11 @@ def strategy(kind: Any) -> st.SearchStrategy[Any]:
         return st.dictionaries(st.text(max_size=6), strategy(typing.get_args(kind)[1]), max_size=2)
     if dataclasses.is_dataclass(kind):
         hints = typing.get_type_hints(kind)
-        return st.builds(kind, **{field.name: strategy(hints[field.name]) for field in dataclasses.fields(kind)})  # type: ignore[arg-type]
+        fields = dataclasses.fields(kind)  # type: ignore[arg-type]
+        return st.builds(kind, **{field.name: strategy(RANGES.get(field.name, hints[field.name])) for field in fields})  # type: ignore[arg-type]
     if isinstance(kind, type) and issubclass(kind, StrEnum):
         return st.sampled_from(list(kind))
-    return {float: FLOATS, int: st.integers(), str: st.text(max_size=8), bool: st.booleans()}[kind]
+    return {float: FLOATS, int: st.integers(-(2**63), 2**63 - 1), str: st.text(max_size=8), bool: st.booleans()}[kind]
 
 
 def records() -> st.SearchStrategy[Record]:

@@ -60,3 +60,16 @@ def test_other_columns(tmp_path: Path) -> None:
     pq.write_table(pa.table({"lr": [1.0], "colour": ["red"]}), tmp_path / "curves.parquet")
     with pytest.raises(RecordError, match="has the columns"):
         read_curves(tmp_path / "curves.parquet")
+
+
+def test_columns_of_other_types_and_missing_values(tmp_path: Path) -> None:
+    file = tmp_path / "curves.parquet"
+    write_curves(curves(), file)
+    table = pq.read_table(file)
+    for name, values, words in (
+        ("lr", ["x"] * len(table), "a column of type string where double belongs"),
+        ("seed", pa.nulls(len(table), pa.int64()), "misses values in the column seed"),
+    ):
+        pq.write_table(table.set_column(table.schema.names.index(name), name, [values]), file)
+        with pytest.raises(RecordError, match=words):
+            read_curves(file)

@@ -86,6 +86,36 @@ def test_what_is_no_record(text: str, words: str) -> None:
     assert caught.value.exit_code == 2
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "words"),
+    [
+        (("config", "lr"), "NUMBER NaN", "the number NaN is not finite"),
+        (("config", "lr"), "NUMBER 1e400", "the number 1e400 is not finite"),
+        (("config", "lr"), "NUMBER 9223372036854775808", "the number 9223372036854775808 is too large"),
+        (("config", "lr"), "NUMBER " + "[" * 20 + "]" * 20, "is nested too deeply"),
+        (("reason",), "NUMBER " + "[" * 100_000, "nested too deeply"),
+        (("reason",), "\ud800", "holds text with half a character"),
+        (("axes", "batch_size"), 0, "field record.axes.batch_size is 0, must be at least 1"),
+        (("config", "task"), "x", "field record.config.task should be an object, is str"),
+        (("config", "task", "target"), "x", "field record.config.task.target should be float, is str"),
+        (("environment", "threads"), [1], "field record.environment.threads should be int, is list"),
+        (("trials", 0, "lr"), 0.0, r"field record.trials\[0\].lr is 0.0, must be above 0"),
+        (("trials", 0, "seed"), -1, r"field record.trials\[0\].seed is -1, must be at least 0"),
+    ],
+)
+def test_what_types_do_not_say(field: tuple[Any, ...], value: Any, words: str) -> None:
+    raw = json.loads(record().to_json())
+    node = raw
+    for key in field[:-1]:
+        node = node[key]
+    node[field[-1]] = value
+    text = json.dumps(raw)
+    if isinstance(value, str) and value.startswith("NUMBER "):
+        text = text.replace(f'"{value}"', value.removeprefix("NUMBER "))
+    with pytest.raises(RecordError, match=words):
+        Record.from_json(text)
+
+
 def test_fields_of_later_versions_of_this_schema_are_passed_over() -> None:
     raw = json.loads(record().to_json()) | {"colour": "red"}
     raw["axes"]["colour"] = "red"
