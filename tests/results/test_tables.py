@@ -130,7 +130,7 @@ def test_records_of_earlier_versions_leave_the_later_columns_empty() -> None:
     )
     (row,) = tables([(earlier, curves())]).cells.to_dict("records")
     later = CELL_COLUMNS[CELL_COLUMNS.index("data_ms") :]
-    assert len(later) == 31
+    assert len(later) == 33
     assert {name: row[name] for name in later} == dict.fromkeys(later) | {"knobs": "", "method": ""}
 
 
