@@ -16,6 +16,7 @@ from bench.results.record import (
     SCHEMA_VERSION,
     Axes,
     CellStatus,
+    Engine,
     Memory,
     Record,
     RecordError,
@@ -205,12 +206,14 @@ def test_every_missing_field_is_named_or_has_a_default(path: tuple[str | int, ..
     #: Fields that records of earlier versions do not have.
     later = {field.name for field in dataclasses.fields(TrialSummary) if field.default is not dataclasses.MISSING}
     measured = {
-        name: {field.name for field in dataclasses.fields(kind) if field.default is not dataclasses.MISSING}
-        for name, kind in (("speed", Speed), ("memory", Memory), ("axes", Axes))
+        name: {
+            field.name: field.default for field in dataclasses.fields(kind) if field.default is not dataclasses.MISSING
+        }
+        for name, kind in (("speed", Speed), ("memory", Memory), ("axes", Axes), ("engine", Engine))
     }
-    if len(path) == 2 and path[1] in measured.get(str(path[0]), set()):
+    if len(path) == 2 and path[1] in measured.get(str(path[0]), {}):
         again = Record.from_json(json.dumps(raw))
-        assert not getattr(getattr(again, str(path[0])), str(path[1]))
+        assert getattr(getattr(again, str(path[0])), str(path[1])) == measured[str(path[0])][str(path[1])]
     elif path[0] == "trials" and path[-1] in later:
         again = Record.from_json(json.dumps(raw))
         assert getattr(again.trials[0], str(path[-1])) is None
