@@ -81,8 +81,8 @@ def nasty() -> st.SearchStrategy[Any]:
     return st.one_of(
         *(st.sampled_from(pool) for pool in (MARKUP, FORMULAS, CODE, PATHS, TEXTS, NUMBERS, NUMBERS)),
         st.sampled_from(([], {}, None, [None], [[]], {"": None}, [1, "a", {}], {"a": float("nan")})),
-        st.sampled_from((50, 400)).map(lambda levels: _deep(levels, list)),
-        st.sampled_from((50, 400)).map(lambda levels: _deep(levels, dict)),
+        st.sampled_from((50, 200)).map(lambda levels: _deep(levels, list)),
+        st.sampled_from((50, 200)).map(lambda levels: _deep(levels, dict)),
         st.text(max_size=10),
         st.integers(),
         st.floats(allow_subnormal=False),
@@ -141,7 +141,7 @@ def _rewritten(draw: st.DrawFn, raw: bytes) -> bytes:
         count = table.num_rows
         others = (
             pa.nulls(count, table.schema.field(at).type),
-            pa.array([draw(st.sampled_from(MARKUP + FORMULAS + TEXTS[:9]))] * count, pa.string())
+            pa.array([draw(st.sampled_from(MARKUP + FORMULAS + TEXTS[:4]))] * count, pa.string())
             if draw(st.booleans())
             else pa.array(["loss"] * count, pa.large_string()),
             pa.array(np.full(count, draw(st.sampled_from((np.nan, np.inf, -1.0, 1e308, 0.0))))),
