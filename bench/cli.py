@@ -1,6 +1,7 @@
 """The command line: commands, and nothing else."""
 
 import argparse
+import errno
 import shlex
 import sys
 from collections.abc import Callable, Sequence
@@ -11,8 +12,11 @@ from typing import NoReturn
 from bench import __version__
 from bench.errors import BenchError, UsageError, printable, unknown
 
+FAILED_EXIT = 1
 USAGE_EXIT = 2
 INTERRUPTED_EXIT = 130
+#: What is wrong with a disk, not with what was typed.
+DISK_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
 
 
 class Parser(argparse.ArgumentParser):
@@ -40,12 +44,21 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         sys.stderr.close()
         code = 0
     except OSError as error:
-        if error.filename is None:
-            raise
-        # A file or folder that the person named: too long, not theirs, on a disk that is full.
-        print(f"bench: {printable(str(error.filename))}: {error.strerror}", file=sys.stderr)
-        code = USAGE_EXIT
+        code = _explain(error)
     sys.exit(code)
+
+
+def _explain(error: OSError) -> int:
+    """Say in a line what went wrong with a file or disk, and return the exit code.
+
+    Raises:
+        OSError: It was neither a file that somebody named nor a disk that is full, read-only or broken.
+    """
+    if error.strerror is None or (error.filename is None and error.errno not in DISK_ERRORS):
+        raise error
+    where = f"{printable(str(error.filename))}: " if error.filename is not None else ""
+    print(f"bench: {where}{error.strerror}", file=sys.stderr)
+    return FAILED_EXIT if error.errno in DISK_ERRORS else USAGE_EXIT
 
 
 def _check_text(words: Sequence[str]) -> None:

@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import shlex
@@ -6,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from bench.cli import main
 from bench.composition import compose_config
 from bench.config import resolve
 from bench.results.record import SCHEMA_VERSION
@@ -402,3 +404,19 @@ def test_a_task_of_ones_own_that_is_none_gets_a_line_that_names_the_field(
     line = one_line(capsys)
     assert said in line
     assert sorted(path for path in tmp_path.iterdir() if path.name != "__pycache__") == before
+
+
+def test_a_full_disk_is_a_line_and_no_mistake_of_typing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(words: list[str]) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), *words)
+
+    monkeypatch.setattr("bench.cli._dispatch", full)
+    for words, said in (
+        ([], "bench: No space left on device\n"),
+        (["out/x"], "bench: out/x: No space left on device\n"),
+    ):
+        with pytest.raises(SystemExit) as ended:
+            main(words)
+        assert (ended.value.code, capsys.readouterr().err) == (1, said)
