@@ -19,7 +19,8 @@ from bench.launching.pool import Pool
 from bench.launching.progress import SweepProgress
 from bench.launching.queue import AGAIN_SECONDS, CellQueue
 from bench.launching.worker import Outcome, run_and_store
-from bench.results.leases import Leases
+from bench.results.files import temporary_name
+from bench.results.leases import Leases, remove_dead_leases
 from bench.results.plan import Planned, add_to_plan
 from bench.results.record import FINISHED, CellStatus, RecordError
 from bench.results.store import Store
@@ -59,6 +60,7 @@ def run_sweep(cells: Sequence[Cell], workers: int | str = "auto", command: str =
     _check_data(pending)
     _check_writable(store.path)
     store.sweep_leftovers()
+    remove_dead_leases(store)
     _write_plan(store, unique)
     _say_plan(store, unique, cells, done, pending, count)
     state = SweepState({})
@@ -128,11 +130,11 @@ def _divide(cells: Sequence[Cell], store: Store) -> tuple[list[Cell], list[Cell]
 
 def _finished(store: Store, cell: Cell) -> bool:
     try:
-        return store.read(cell.id).status in FINISHED
+        return store.glance(cell.id).status in FINISHED
     except RecordError as error:
         if "newer" in str(error):
-            raise UsageError(str(error)) from None
-        print(f"bench: damaged record, the cell is trained again: {error}", file=sys.stderr)
+            raise UsageError(f"{store.cell_path(cell.id)}: {error}") from None
+        print(f"bench: damaged record, the cell is trained again: {store.cell_path(cell.id)}: {error}", file=sys.stderr)
         return False
 
 
@@ -166,7 +168,7 @@ def _check_data(cells: Sequence[Cell]) -> None:
 def _check_writable(path: Path) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path, prefix=".probe-"):
+        with tempfile.NamedTemporaryFile(dir=path, prefix=temporary_name("probe")):
             pass
     except OSError as error:
         raise UsageError(
@@ -207,10 +209,10 @@ def _run(pending: list[Cell], store: Store, count: int, state: SweepState, finis
         queue = CellQueue(pending, store, leases, finished, elsewhere)
 
         def ended(cell: Cell, outcome: Outcome) -> bool:
-            state.outcomes[cell.id] = outcome
-            progress.ended(cell, outcome)
             if outcome.died:
                 outcome = _record_death(cell, store, outcome)
+            state.outcomes[cell.id] = outcome
+            progress.ended(cell, outcome)
             queue.give_back(cell)
             if outcome.unwritten:
                 state.unwritten = outcome.unwritten
@@ -277,14 +279,14 @@ def _terminable() -> Iterator[None]:
 
 
 def _record_death(cell: Cell, store: Store, outcome: Outcome) -> Outcome:
-    """Write the record of a cell whose worker could not."""
+    """Write the record of a cell whose worker died; one that it has completed before stays and counts."""
     from bench.launching.cell import failed_record
 
     try:
-        store.write(*failed_record(cell, outcome.reason or ""))
+        in_place = store.write(*failed_record(cell, outcome.reason or ""))
     except OSError as error:
         return Outcome(cell.id, outcome.status, outcome.reason, f"{store.path}: {error.strerror}")
-    return outcome
+    return outcome if in_place else Outcome(cell.id, str(CellStatus.COMPLETE), None)
 
 
 def _mirror(store: Store, cells: Sequence[Cell]) -> None:

@@ -101,6 +101,10 @@ def _checked(store: Store, cell: str) -> Record:
         raise RecordError(f"{store.cell_path(cell)}: holds the record of cell {record.cell}")
     store.curves(cell)
     store.snapshots(cell)
+    try:
+        store.glance(cell)
+    except RecordError as error:
+        raise RecordError(f"{store.cell_path(cell)}: {error}") from None
     return record
 
 
