@@ -18,6 +18,7 @@ from bench.errors import UsageError
 from bench.launching.pool import Pool
 from bench.launching.progress import SweepProgress
 from bench.launching.queue import AGAIN_SECONDS, CellQueue
+from bench.launching.resume import divide
 from bench.launching.worker import Outcome, run_and_store
 from bench.results.files import temporary_name
 from bench.results.leases import Leases, remove_dead_leases
@@ -55,7 +56,7 @@ def run_sweep(cells: Sequence[Cell], workers: int | str = "auto", command: str =
     config = unique[0].config
     store = Store(Path(config.results_root) / config.sweep)
     count = worker_count(workers, unique)
-    done, pending = _divide(unique, store)
+    done, pending = divide(unique, store)
     _check_devices(unique)
     _check_data(pending)
     _check_writable(store.path)
@@ -116,26 +117,6 @@ def worker_count(workers: int | str, cells: Sequence[Cell]) -> int:
 def usable_cores() -> int:
     """Return the cores this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _divide(cells: Sequence[Cell], store: Store) -> tuple[list[Cell], list[Cell]]:
-    """Split cells into those whose record is a result already, and those to run."""
-    have = set(store.cells())
-    done: list[Cell] = []
-    pending: list[Cell] = []
-    for cell in cells:
-        (done if cell.id in have and _finished(store, cell) else pending).append(cell)
-    return done, pending
-
-
-def _finished(store: Store, cell: Cell) -> bool:
-    try:
-        return store.glance(cell.id).status in FINISHED
-    except RecordError as error:
-        if "newer" in str(error):
-            raise UsageError(f"{store.cell_path(cell.id)}: {error}") from None
-        print(f"bench: damaged record, the cell is trained again: {store.cell_path(cell.id)}: {error}", file=sys.stderr)
-        return False
 
 
 def _check_devices(cells: Sequence[Cell]) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 #: Room for the records of the sweep a few times over.
 SIZE = "24m"
-#: Where Debian puts libfaketime, by its architecture's folder.
-FAKETIME = "/usr/lib/*/faketime/libfaketime.so.1"
+#: Where Debian puts libfaketime for programs with threads, by its architecture's folder.
+FAKETIME = "/usr/lib/*/faketime/libfaketimeMT.so.1"
 
 
 class Disk:
