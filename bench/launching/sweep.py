@@ -260,14 +260,14 @@ def _terminable() -> Iterator[None]:
 
 
 def _record_death(cell: Cell, store: Store, outcome: Outcome) -> Outcome:
-    """Write the record of a cell whose worker died; one that it has completed before stays and counts."""
+    """Write the record of a cell whose worker died; one that somebody has completed stays and counts."""
     from bench.launching.cell import failed_record
 
     try:
         in_place = store.write(*failed_record(cell, outcome.reason or ""))
     except OSError as error:
         return Outcome(cell.id, outcome.status, outcome.reason, f"{store.path}: {error.strerror}")
-    return outcome if in_place else Outcome(cell.id, str(CellStatus.COMPLETE), None)
+    return outcome if in_place else Outcome(cell.id, str(CellStatus.COMPLETE), None, elsewhere=True)
 
 
 def _mirror(store: Store, cells: Sequence[Cell]) -> None:

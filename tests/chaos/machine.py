@@ -1,15 +1,14 @@
 """A small disk and a clock of its own: what can be had without touching the machine's."""
 
 import errno
-import os
+import shutil
 import subprocess
+import sys
 import time
 from pathlib import Path
 
 #: Room for the records of the sweep a few times over.
 SIZE = "24m"
-#: Where Debian puts libfaketime for programs with threads, by its architecture's folder.
-FAKETIME = "/usr/lib/*/faketime/libfaketimeMT.so.1"
 
 
 class Disk:
@@ -78,36 +77,41 @@ def _mount(*words: str) -> None:
 
 
 class Clock:
-    """The time of day as some processes see it, by libfaketime; the machine's own is left alone.
+    """The time of day as some processes see it; the machine's own is left alone.
 
-    Clocks that only count, such as the training clock, go on as they are.
+    Clocks that only count, such as the training clock, go on as they are, as when a machine's time is set.
 
     Args:
-        library: libfaketime.
+        library: As `build_clock` makes it.
         file: Where the processes look for what time it is.
     """
 
     def __init__(self, library: Path, file: Path) -> None:
         self._file = file
-        self.environment = {
-            "LD_PRELOAD": str(library),
-            "FAKETIME_TIMESTAMP_FILE": str(file),
-            "FAKETIME_NO_CACHE": "1",
-            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-            "DONT_FAKE_MONOTONIC": "1",
-            "NO_FAKE_STAT": "1",
-        }
+        self.environment = {"LD_PRELOAD": str(library), "CHAOS_CLOCK": str(file)}
         self.jump(0)
 
     def jump(self, seconds: int) -> None:
         """Put it forward, or back, from the machine's."""
         new = self._file.with_suffix(".new")
-        new.write_text(f"{seconds:+d}\n")
-        os.replace(new, self._file)  # noqa: PTH105, whole or not at all
+        new.write_text(f"{seconds}\n")
+        # Whole or not at all.
+        new.replace(self._file)
 
 
-def find_faketime() -> Path | None:
-    """Return the library, from BENCH_FAKETIME or where Debian puts it; None where there is none."""
-    if given := os.environ.get("BENCH_FAKETIME"):
-        return Path(given)
-    return next(iter(sorted(Path("/").glob(FAKETIME[1:]))), None)
+def build_clock(folder: Path) -> Path:
+    """Compile the library behind `Clock` into a folder.
+
+    Raises:
+        OSError: There is no C compiler, or the library does nothing here.
+    """
+    library, source = folder / "clock.so", Path(__file__).with_name("clock.c")
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if compiler is None or not sys.platform.startswith("linux"):
+        raise OSError("no C compiler on Linux")
+    done = subprocess.run(
+        [compiler, "-shared", "-fPIC", "-O1", "-o", str(library), str(source)], capture_output=True, check=False
+    )
+    if done.returncode:
+        raise OSError(f"{compiler} ended with {done.returncode}")
+    return library

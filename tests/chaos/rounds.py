@@ -218,7 +218,7 @@ def _disk(folder: Path, wanted: bool) -> Iterator[Disk | None]:
 
 
 def play(
-    folder: Path, seed: int, number: int, kinds: list[str], faketime: Path | None, expected: dict[str, str]
+    folder: Path, seed: int, number: int, kinds: list[str], library: Path | None, expected: dict[str, str]
 ) -> Outcome:
     """Play a round.
 
@@ -227,14 +227,14 @@ def play(
         seed: Of all rounds.
         number: Of this one.
         kinds: What can be done here, names of `KINDS`.
-        faketime: The library for the clock.
+        library: Of the clock (`tests.chaos.machine.build_clock`).
         expected: Digests of an undisturbed sweep, by cell id.
     """
     planned = schedule(seed, number, kinds)
     wanted = {disturbance.kind for disturbance in planned}
     start = time.perf_counter()
     with _disk(folder, bool(wanted & {"full disk", "read-only store"})) as disk:
-        clock = Clock(faketime, folder / "clock") if faketime and "clock jump" in wanted else None
+        clock = Clock(library, folder / "clock") if library and "clock jump" in wanted else None
         played = Round(folder, seed, number, disk, clock)
         try:
             played.start()

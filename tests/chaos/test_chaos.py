@@ -5,6 +5,7 @@ import os
 import random
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from bench.results.store import Store
 from tests.chaos import looks
 from tests.chaos.disturbances import KINDS, corrupt_record, delete_record, schedule
 from tests.chaos.looks import look, problems
-from tests.chaos.machine import Clock, Disk, find_faketime
+from tests.chaos.machine import Clock, Disk, build_clock
 from tests.chaos.page import markdown
 from tests.chaos.rounds import Outcome, Round
 from tests.chaos.sweep import CELLS
@@ -175,18 +176,36 @@ def test_a_small_disk_is_full_free_and_read_only(tmp_path: Path) -> None:
 
 
 def test_a_clock_of_its_own(tmp_path: Path) -> None:
-    library = find_faketime()
-    if library is None:
-        pytest.skip("libfaketime is not installed")
-    clock = Clock(library, tmp_path / "clock")
+    """A process that runs sees the jump, in all three ways to ask; what only counts does not."""
+    try:
+        clock = Clock(build_clock(tmp_path), tmp_path / "clock")
+    except OSError as error:
+        pytest.skip(str(error))
+    ask = (
+        "import time, datetime, sys\n"
+        "for _ in sys.stdin:\n"
+        "    time.sleep(0.001)\n"
+        "    now = datetime.datetime.now().timestamp()\n"
+        "    print(time.time(), now, int(time.strftime('%s')), time.monotonic(), flush=True)\n"
+    )
+    words, pipe = [sys.executable, "-c", ask], subprocess.PIPE
+    with subprocess.Popen(
+        words, env=os.environ | clock.environment, stdin=pipe, stdout=pipe, text=True, bufsize=1
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
 
-    def asked() -> int:
-        words = ["date", "+%s"]
-        return int(subprocess.run(words, env=os.environ | clock.environment, check=True, capture_output=True).stdout)
+        def asked() -> list[float]:
+            process.stdin.write("\n")
+            return [float(word) for word in process.stdout.readline().split()]
 
-    before = asked()
-    clock.jump(7 * 86400)
-    assert asked() - before == pytest.approx(7 * 86400, abs=3600)
+        before = asked()
+        for jump in (7 * 86400, -3 * 86400):
+            clock.jump(jump)
+            *times, counted = (now - then for now, then in zip(asked(), before, strict=True))
+            assert times == pytest.approx([jump] * 3, abs=3600)
+            assert 0 <= counted < 3600
+        process.stdin.close()
 
 
 def test_the_page_counts_rounds_and_says_what_was_wrong() -> None:
