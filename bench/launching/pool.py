@@ -1,5 +1,6 @@
 """Persistent worker processes: one per core, longest cells first, a dead worker costs its own cell only."""
 
+import contextlib
 import multiprocessing
 import signal
 from collections.abc import Callable
@@ -93,7 +94,9 @@ class Pool:
             worker.cell = queue.take(worker.process.pid)
             if worker.cell:
                 self._on_start(worker.cell)
-                worker.connection.send(worker.cell)
+                # Where it has died since it was looked at, the end of its pipe is the news that is collected.
+                with contextlib.suppress(OSError):
+                    worker.connection.send(worker.cell)
 
     def _collect(self, seconds: float | None) -> bool:
         """Wait for news, at most some seconds, and act on it; return False where the sweep should end."""
@@ -118,7 +121,8 @@ class Pool:
 
     def _end(self) -> None:
         for worker in self._workers:
-            if worker.process.is_alive():
+            # One that has died has nothing to end.
+            with contextlib.suppress(OSError):
                 worker.connection.send(None)
         for worker in self._workers:
             worker.process.join(STOP_SECONDS)

@@ -72,7 +72,7 @@ class CellQueue:
         if not self._store.cell_path(cell.id).exists():
             return None
         try:
-            return self._store.read(cell.id).status
+            return self._store.glance(cell.id).status
         except RecordError:
             # One that cannot be read is no result.
             return None

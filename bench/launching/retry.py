@@ -11,9 +11,8 @@ from bench.config import Cell, resolve
 from bench.errors import BenchError, UsageError, printable, unknown
 from bench.launching.sweep import run_again
 from bench.launching.verify import foreign_keys, stored_config
-from bench.results.glance import glance
 from bench.results.record import CellStatus, Record, RecordError
-from bench.results.store import RECORD, Store
+from bench.results.store import Store
 
 #: Statuses of cells that can be run again: a complete record is never replaced.
 RETRIED = tuple(str(status) for status in CellStatus if status != CellStatus.COMPLETE)
@@ -90,7 +89,7 @@ def _records(store: Store, wanted: Sequence[str]) -> list[Record]:
     found = []
     for cell in store.cells():
         try:
-            if glance(store.cell_path(cell) / RECORD).status in wanted:
+            if store.glance(cell).status in wanted:
                 found.append(store.read(cell))
         except RecordError as error:
             print(printable(f"bench: left out: {cell}: {error}"), file=sys.stderr)

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from bench.errors import printable
 from bench.launching.estimate import duration, seconds_left
-from bench.results.glance import Glance, glance
+from bench.results.glance import Glance
 from bench.results.leases import Lease, live_leases
 from bench.results.plan import Planned, read_plan
 from bench.results.record import CellStatus, RecordError
@@ -133,7 +133,7 @@ class Watcher:
             found = file.stat()
             stamp = found.st_mtime_ns, found.st_ino
             if cell not in self._seen or self._seen[cell][0] != stamp:
-                self._seen[cell] = stamp, glance(file)
+                self._seen[cell] = stamp, self.store.glance(cell)
         except OSError as error:
             return RecordError(error.strerror or str(error))
         except RecordError as error:

@@ -15,12 +15,14 @@ from types import FrameType
 
 from bench.config import Cell
 from bench.devices import is_parallel, usable_cores
-from bench.errors import UsageError, printable
+from bench.errors import UsageError
 from bench.launching.pool import Pool
 from bench.launching.progress import SweepProgress
 from bench.launching.queue import AGAIN_SECONDS, CellQueue
+from bench.launching.resume import divide
 from bench.launching.worker import Outcome, run_and_store
-from bench.results.leases import Leases
+from bench.results.files import temporary_name
+from bench.results.leases import Leases, remove_dead_leases
 from bench.results.plan import Planned, add_to_plan
 from bench.results.record import FINISHED, CellStatus, RecordError
 from bench.results.store import Store
@@ -56,11 +58,12 @@ def run_sweep(cells: Sequence[Cell], workers: int | str = "auto", command: str =
     config = unique[0].config
     store = Store(Path(config.results_root) / config.sweep)
     count = worker_count(workers, unique)
-    done, pending = _divide(unique, store)
+    done, pending = divide(unique, store)
     _check_devices(unique)
     _check_data(pending)
     _check_writable(store.path)
     store.sweep_leftovers()
+    remove_dead_leases(store)
     _write_plan(store, unique)
     if note:
         print(f"bench: {note}", file=sys.stderr)
@@ -115,26 +118,6 @@ def worker_count(workers: int | str, cells: Sequence[Cell]) -> int:
     return workers
 
 
-def _divide(cells: Sequence[Cell], store: Store) -> tuple[list[Cell], list[Cell]]:
-    """Split cells into those whose record is a result already, and those to run."""
-    have = set(store.cells())
-    done: list[Cell] = []
-    pending: list[Cell] = []
-    for cell in cells:
-        (done if cell.id in have and _finished(store, cell) else pending).append(cell)
-    return done, pending
-
-
-def _finished(store: Store, cell: Cell) -> bool:
-    try:
-        return store.read(cell.id).status in FINISHED
-    except RecordError as error:
-        if "newer" in str(error):
-            raise UsageError(str(error)) from None
-        print(printable(f"bench: damaged record, the cell is trained again: {error}"), file=sys.stderr)
-        return False
-
-
 def _check_devices(cells: Sequence[Cell]) -> None:
     """Refuse a grid in which a CUDA index names no device and nothing else could run.
 
@@ -166,7 +149,7 @@ def _check_data(cells: Sequence[Cell]) -> None:
 def _check_writable(path: Path) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path, prefix=".probe-"):
+        with tempfile.NamedTemporaryFile(dir=path, prefix=temporary_name("probe")):
             pass
     except OSError as error:
         raise UsageError(
@@ -207,10 +190,10 @@ def _run(pending: list[Cell], store: Store, count: int, state: SweepState, finis
         queue = CellQueue(pending, store, leases, finished, elsewhere)
 
         def ended(cell: Cell, outcome: Outcome) -> bool:
-            state.outcomes[cell.id] = outcome
-            progress.ended(cell, outcome)
             if outcome.died:
                 outcome = _record_death(cell, store, outcome)
+            state.outcomes[cell.id] = outcome
+            progress.ended(cell, outcome)
             queue.give_back(cell)
             if outcome.unwritten:
                 state.unwritten = outcome.unwritten
@@ -277,14 +260,14 @@ def _terminable() -> Iterator[None]:
 
 
 def _record_death(cell: Cell, store: Store, outcome: Outcome) -> Outcome:
-    """Write the record of a cell whose worker could not."""
+    """Write the record of a cell whose worker died; one that somebody has completed stays and counts."""
     from bench.launching.cell import failed_record
 
     try:
-        store.write(*failed_record(cell, outcome.reason or ""))
+        in_place = store.write(*failed_record(cell, outcome.reason or ""))
     except OSError as error:
         return Outcome(cell.id, outcome.status, outcome.reason, f"{store.path}: {error.strerror}")
-    return outcome
+    return outcome if in_place else Outcome(cell.id, str(CellStatus.COMPLETE), None, elsewhere=True)
 
 
 def _mirror(store: Store, cells: Sequence[Cell]) -> None:

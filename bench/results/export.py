@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
 
 from bench.errors import UsageError, printable
 from bench.results.csv import write_csv
@@ -26,7 +27,7 @@ def export(store: Store, out: Path, file_format: str, skip_unreadable: bool = Fa
         RecordError: A record cannot be read and is not to be skipped; nothing has been written then.
         UsageError: The folder cannot be written.
     """
-    exported = tables(list(_readable(store) if skip_unreadable else store.read_all()))
+    exported = tables(_records(store, skip_unreadable))
     try:
         out.mkdir(parents=True, exist_ok=True)
         for name in ("cells", "trials", "curves"):
@@ -42,11 +43,13 @@ def export(store: Store, out: Path, file_format: str, skip_unreadable: bool = Fa
         raise UsageError(f"--out {out}: cannot be written ({error.strerror or error})") from None
 
 
-def _readable(store: Store) -> Iterator[tuple[Record, pd.DataFrame]]:
+def _records(store: Store, skip_unreadable: bool) -> Iterator[tuple[Record, pa.Table]]:
     for cell in store.cells():
         try:
-            pair = store.read(cell), store.curves(cell)
+            pair = store.read(cell), store.arrow_curves(cell)
         except RecordError as error:
+            if not skip_unreadable:
+                raise
             print(printable(f"bench: left out: {error}"), file=sys.stderr)
         else:
             yield pair

@@ -2,9 +2,18 @@
 
 import contextlib
 import os
+import socket
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+
+
+def temporary_name(name: str) -> str:
+    """Return how a temporary file for `name` begins: hidden, and with its process, so that those of the dead are known.
+
+    `bench.results.store.Store.sweep_leftovers` removes them.
+    """
+    return f".{name}.{socket.gethostname()}.{os.getpid()}."
 
 
 def write_whole(path: Path, text: str) -> None:
@@ -13,7 +22,7 @@ def write_whole(path: Path, text: str) -> None:
     Raises:
         OSError: The disk is full or not writable; an old file stays as it was.
     """
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    descriptor, name = tempfile.mkstemp(prefix=temporary_name(path.name), dir=path.parent)
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
             stream.write(text)

@@ -6,7 +6,6 @@ Reading a record whole takes a millisecond or more, most of it for trials; a swe
 import json
 import math
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from bench.results.record import SCHEMA_VERSION, CellStatus, Record, RecordError, TrialStatus
@@ -35,16 +34,19 @@ class Glance:
     label: str
 
 
-def glance(file: Path) -> Glance:
+def glance(content: bytes) -> Glance:
     """Read what is needed of a record.json.
 
+    Args:
+        content: Of the file.
+
     Raises:
-        RecordError: It is missing, truncated, of a newer schema or malformed; the message does not name the file.
+        RecordError: It is truncated, of a newer schema or malformed; the message does not name the file.
     """
     try:
-        text = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecordError(getattr(error, "strerror", None) or "not text") from None
+        text = content.decode()
+    except UnicodeDecodeError:
+        raise RecordError("not text") from None
     return _quick(text) or _whole(text)
 
 

@@ -30,7 +30,7 @@ HEARTBEAT_SECONDS = 30.0
 PATIENCE_SECONDS = 300.0
 #: Process ids are below this everywhere.
 PROCESS_LIMIT = 2**31
-#: How exactly the start of a process is known, seconds: the kernel tells it from a boot time in whole seconds.
+#: How exactly the start of a process is known, seconds.
 START_TOLERANCE = 2.0
 
 
@@ -42,7 +42,8 @@ class Lease:
         cell: Cell id.
         host: Name of the machine.
         process: Id of the process there.
-        process_started: When it started, seconds since 1970: process ids are used again.
+        process_started: When it started, as process ids are used again: on Linux, seconds after the machine did, which
+            no change of its clock changes; elsewhere, seconds since 1970.
         since: UTC time at which it began with the cell, ISO 8601.
     """
 
@@ -56,10 +57,10 @@ class Lease:
     def of(cls, cell: str, process: int) -> "Lease":
         """Return the lease of a process of this machine, from now on."""
         try:
-            started = psutil.Process(process).create_time()
+            started = _started(psutil.Process(process))
         except psutil.NoSuchProcess:
-            # It has died since; nobody started in 1970, so the lease is a dead one.
-            started = 0.0
+            # It has died since; nobody started before the machine did, so the lease is a dead one.
+            started = -1e9
         return cls(cell, socket.gethostname(), process, started, datetime.now(UTC).isoformat(timespec="seconds"))
 
     @property
@@ -79,7 +80,7 @@ class Lease:
             process = psutil.Process(self.process)
             if process.status() == psutil.STATUS_ZOMBIE:
                 return False
-            return abs(process.create_time() - self.process_started) < START_TOLERANCE
+            return abs(_started(process) - self.process_started) < START_TOLERANCE
         except psutil.NoSuchProcess:
             return False
         except psutil.AccessDenied:
@@ -93,6 +94,20 @@ def live_leases(store: Store) -> dict[str, Lease]:
         return {}
     found = {cell: _read(folder / f"{cell}.json") for cell in _cells(folder)}
     return {cell: lease for cell, lease in sorted(found.items()) if lease is not None}
+
+
+def remove_dead_leases(store: Store) -> None:
+    """Remove what processes that are no more have left; no harm where it cannot be removed."""
+    folder = store.path / FOLDER
+    if not folder.is_dir():
+        return
+    for cell in _cells(folder):
+        file = folder / f"{cell}.json"
+        if _read(file) is None:
+            # Under the lock it is looked at again: somebody may have taken it meanwhile.
+            with contextlib.suppress(OSError), exclusive(folder / LOCK):
+                if _read(file) is None:
+                    file.unlink()
 
 
 class Leases:
@@ -162,6 +177,14 @@ class Leases:
                 # It may have been given back just now.
                 with contextlib.suppress(OSError):
                     os.utime(self._folder / f"{cell}.json")
+
+
+def _started(process: psutil.Process) -> float:
+    """Return when a process started, as `Lease.process_started`.
+
+    Linux counts it from the boot, and the boot's time of day moves with the clock.
+    """
+    return process.create_time() - (psutil.boot_time() if psutil.LINUX else 0.0)
 
 
 def _cells(folder: Path) -> list[str]:

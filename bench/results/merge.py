@@ -99,6 +99,10 @@ def _checked(store: Store, cell: str) -> Record:
     record = store.read(cell)
     store.curves(cell)
     store.snapshots(cell)
+    try:
+        store.glance(cell)
+    except RecordError as error:
+        raise RecordError(f"{store.cell_path(cell)}: {error}") from None
     return record
 
 

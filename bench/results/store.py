@@ -16,8 +16,12 @@ import psutil
 import pyarrow as pa
 
 from bench.errors import UsageError, nearest
+from bench.results.checksums import FILE as CHECKSUMS
+from bench.results.checksums import check, read_checksums, write_checksums
 from bench.results.curves import read_arrow, read_curves, write_curves
-from bench.results.record import Record, RecordError
+from bench.results.files import temporary_name
+from bench.results.glance import Glance, glance
+from bench.results.record import CellStatus, Record, RecordError
 from bench.results.snapshots import FILE as SNAPSHOTS
 from bench.results.snapshots import read_snapshots, write_snapshots
 
@@ -27,11 +31,15 @@ CELL_ID = re.compile(r"[0-9a-f]{16}")
 SWEEP_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 #: What a sweep was to run (`bench.results.plan`).
 PLAN = "plan.json"
-#: Files of a record; the last is there where a task has a plane to picture.
+#: Files of a record; snapshots are there where a task has a plane to picture, checksums in all since 0.2.
 RECORD, CURVES = "record.json", "curves.parquet"
-FILES = (RECORD, CURVES, SNAPSHOTS)
+FILES = (RECORD, CURVES, SNAPSHOTS, CHECKSUMS)
+#: What a temporary file or folder in a sweep's folder is named after (`bench.results.files.temporary_name`).
+TEMPORARY = r"[0-9a-f]{16}|plan\.json|mirror\.json|probe"
 #: Ending of the temporary name of a record that makes way.
 OLD = ".old"
+#: A Parquet file begins and ends with it.
+PARQUET = b"PAR1"
 
 
 @dataclass(frozen=True)
@@ -59,11 +67,14 @@ class Store:
         """Read one record.
 
         Raises:
-            RecordError: It is missing, truncated, of a newer schema or malformed; the message names the file.
+            RecordError: It is missing, truncated, of a newer schema or malformed, or not what was written; the message
+                names the file.
         """
         file = self.cell_path(cell) / RECORD
         try:
-            record = Record.from_json(file.read_text(encoding="utf-8"))
+            content = file.read_bytes()
+            record = Record.from_json(content.decode())
+            check(RECORD, content, read_checksums(str(file.parent)))
         except FileNotFoundError:
             raise RecordError(f"{file}: missing") from None
         except UnicodeDecodeError:
@@ -75,6 +86,31 @@ class Store:
         if record.cell != cell:
             raise RecordError(f"{self.cell_path(cell)}: holds the record of cell {record.cell}")
         return record
+
+    def glance(self, cell: str) -> Glance:
+        """Read how a cell ended, and hold all of its files against their checksums.
+
+        Where a record has none, as before 0.2, its ends are looked at.
+
+        Raises:
+            RecordError: A file is missing, truncated, malformed, of a newer schema or not what was written; the message
+                does not name the folder.
+        """
+        folder = str(self.cell_path(cell))
+        content = _content(folder, RECORD)
+        seen = glance(content)
+        checksums = read_checksums(folder)
+        check(RECORD, content, checksums)
+        if checksums and not {RECORD, CURVES} <= checksums.keys():
+            raise RecordError(f"{CHECKSUMS} does not name all files")
+        for name in checksums:
+            if name != RECORD:
+                check(name, _content(folder, name), checksums)
+        if not checksums and seen.trials:
+            curves = _content(folder, CURVES)
+            if not (curves.startswith(PARQUET) and curves.endswith(PARQUET)):
+                raise RecordError(f"{CURVES} cannot be read, perhaps truncated")
+        return seen
 
     def curves(self, cell: str) -> pd.DataFrame:
         """Read one cell's curves.
@@ -103,7 +139,12 @@ class Store:
     def _file(self, cell: str, name: str, read: Callable[[Path], Table]) -> Table:
         """Read a table of a cell; an error names the cell."""
         try:
-            return read(self.cell_path(cell) / name)
+            folder = self.cell_path(cell)
+            table = read(folder / name)
+            checksums = read_checksums(str(folder))
+            if name in checksums:
+                check(name, _content(str(folder), name), checksums)
+            return table
         except RecordError as error:
             raise RecordError(f"{self.cell_path(cell)}: {error}") from None
 
@@ -152,6 +193,7 @@ class Store:
             (folder / RECORD).write_text(record.to_json(), encoding="utf-8")
             if snapshots is not None and len(snapshots):
                 write_snapshots(snapshots, folder / SNAPSHOTS)
+            write_checksums(folder, sorted(file.name for file in folder.iterdir()))
 
         return self._put(record.cell, fill)
 
@@ -174,7 +216,7 @@ class Store:
 
     def _put(self, cell: str, fill: Callable[[Path], None]) -> bool:
         self.path.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{cell}.{socket.gethostname()}.{os.getpid()}.", dir=self.path))
+        temporary = Path(tempfile.mkdtemp(prefix=temporary_name(cell), dir=self.path))
         try:
             temporary.chmod(0o755)
             fill(temporary)
@@ -209,24 +251,28 @@ class Store:
 
     def _is_complete(self, cell: str) -> bool:
         try:
-            return self.read(cell).status == "complete"
+            return self.glance(cell).status == CellStatus.COMPLETE
         except RecordError:
             return False
 
     def sweep_leftovers(self) -> None:
-        """Remove temporary folders of processes of this machine that are no more.
+        """Remove temporary files and folders of processes of this machine that are no more.
 
         A record that had made way for one that did not get there is put back.
         """
         if not self.path.is_dir():
             return
-        pattern = re.compile(rf"\.([0-9a-f]{{16}})\.{re.escape(socket.gethostname())}\.(\d+)\..*")
+        pattern = re.compile(rf"\.({TEMPORARY})\.{re.escape(socket.gethostname())}\.(\d+)\..*")
         for entry in self.path.iterdir():
             match = pattern.fullmatch(entry.name)
             if match and not psutil.pid_exists(int(match[2])):
                 if entry.name.endswith(OLD):
                     _settle(entry, self.cell_path(match[1]))
-                shutil.rmtree(entry, ignore_errors=True)
+                if entry.is_dir():
+                    shutil.rmtree(entry, ignore_errors=True)
+                else:
+                    with contextlib.suppress(OSError):
+                        entry.unlink()
 
 
 def open_sweep(name_or_path: str, results_root: str | Path = "results", planned: bool = False) -> Store:
@@ -255,6 +301,16 @@ def open_sweep(name_or_path: str, results_root: str | Path = "results", planned:
     hint = f"; did you mean {close!r}?" if close else ""
     have = f"sweeps there: {', '.join(known)}" if known else "no sweeps there yet"
     raise UsageError(f"unknown sweep {name_or_path!r}{hint} (looked in {root} and for a folder of that name; {have})")
+
+
+def _content(folder: str, name: str) -> bytes:
+    """Read a file of a cell; the message of an error names the file, but for the record itself."""
+    try:
+        with open(f"{folder}/{name}", "rb") as stream:  # noqa: PTH123, ten thousand are read at a time
+            return stream.read()
+    except OSError as error:
+        what = "" if name == RECORD else f"{name}: "
+        raise RecordError(f"{what}{error.strerror or error}") from None
 
 
 def _settle(away: Path, target: Path) -> None:

@@ -12,6 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from hypothesis import strategies as st
 
+from bench.results.checksums import FILE as CHECKSUMS
+from bench.results.checksums import read_checksums, write_checksums
 from tests.fuzzing.template import SWEEP
 
 #: What must come out of an HTML page escaped, whichever field it was in.
@@ -210,17 +212,21 @@ def mutations(draw: st.DrawFn, sweep: Path) -> Mutation:
     name = draw(st.sampled_from([file for file in files if file.name == wanted]))
     raw = (sweep / name).read_bytes()
     how = draw(st.integers(0, 11))
+    # Who changes a file on purpose changes its checksum too.
+    agreeing = draw(st.integers(0, 3)) > 0
     if how <= 6:
         content = draw(_restructured(raw) if name.suffix == ".json" else _rewritten(raw))
-        return f"{name}: restructured", lambda folder: _put(folder / name, content)
+        return f"{name}: restructured", lambda folder: _put(folder / name, content, agreeing)
     if how <= 9:
         content = draw(_bytes(raw))
-        return f"{name}: bytes", lambda folder: _put(folder / name, content)
+        return f"{name}: bytes", lambda folder: _put(folder / name, content, agreeing)
     return draw(_places_taken(name, files))
 
 
-def _put(path: Path, content: bytes) -> None:
+def _put(path: Path, content: bytes, agreeing: bool = False) -> None:
     path.write_bytes(content)
+    if agreeing and (path.parent / CHECKSUMS).exists():
+        write_checksums(path.parent, read_checksums(str(path.parent)))
 
 
 @st.composite

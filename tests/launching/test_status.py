@@ -201,9 +201,9 @@ def ending(store: Store) -> tuple[list[float], Callable[[float], None]]:
 def test_watching_prints_a_line_for_each_change_and_ends_when_it_is_done(
     store: Store, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read: list[Path] = []
-    real = module.glance
-    monkeypatch.setattr(module, "glance", lambda file: (read.append(file), real(file))[1])
+    read: list[str] = []
+    real = Store.glance
+    monkeypatch.setattr(Store, "glance", lambda self, cell: (read.append(cell), real(self, cell))[1])
     waits, pause = ending(store)
     assert show_status(store, watch=True, pause=pause) == 0
     assert waits == [module.REFRESH_SECONDS] * 4

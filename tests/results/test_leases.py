@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from bench.results import leases as module
-from bench.results.leases import PATIENCE_SECONDS, Lease, Leases, live_leases
+from bench.results.leases import PATIENCE_SECONDS, Lease, Leases, live_leases, remove_dead_leases
 from bench.results.store import Store
 from tests.results.processes import bystander
 from tests.results.records import CELL
@@ -70,6 +70,27 @@ def test_a_process_id_that_is_used_again_is_another_process(store: Store) -> Non
     assert live_leases(store) == {}
     put(store, ours)
     assert live_leases(store) == {CELL: ours}
+
+
+def test_a_clock_that_is_put_forward_changes_no_holder(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Linux counts a process's start from the boot, whose time of day is then another."""
+    ours = Lease.of(CELL, os.getpid())
+    put(store, ours)
+    created, booted = psutil.Process(os.getpid()).create_time(), psutil.boot_time()
+    monkeypatch.setattr(psutil, "boot_time", lambda: booted + 3600)
+    monkeypatch.setattr(psutil.Process, "create_time", lambda _: created + 3600)
+    assert live_leases(store) == {CELL: ours}
+
+
+def test_what_the_dead_have_left_is_removed_and_nothing_else(store: Store) -> None:
+    remove_dead_leases(store)
+    assert not (store.path / "leases").exists()
+    with bystander() as process, Leases(store) as leases:
+        assert leases.take(CELL, process.pid) is None
+        put(store, dataclasses.replace(Lease.of(OTHER, os.getpid()), process_started=1.0))
+        (store.path / "leases" / f"{'e' * 16}.json").write_text("")
+        remove_dead_leases(store)
+        assert sorted(path.name for path in (store.path / "leases").iterdir()) == [f"{CELL}.json", "lock"]
 
 
 def test_a_process_that_is_no_more_gets_a_dead_lease(store: Store) -> None:

@@ -72,6 +72,7 @@ def test_what_is_written_is_read(store: Store) -> None:
     assert equal(store.snapshots(CELL), made())
     assert store.has_snapshots(CELL)
     assert sorted(path.name for path in store.cell_path(CELL).iterdir()) == [
+        "SHA256SUMS",
         "curves.parquet",
         "record.json",
         "snapshots.parquet",
@@ -163,7 +164,7 @@ def test_a_failed_write_leaves_everything_as_it_was(
     assert sorted(path.name for path in store.path.iterdir()) == store.cells()
 
 
-def test_all_three_files_reach_the_disk_before_the_rename(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_files_reach_the_disk_before_the_rename(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     events: list[str] = []
     names: dict[int, str] = {}
     real_open, real_sync, real_rename = os.open, os.fsync, Path.rename
@@ -185,8 +186,8 @@ def test_all_three_files_reach_the_disk_before_the_rename(store: Store, monkeypa
     monkeypatch.setattr(os, "fsync", synced)
     monkeypatch.setattr(Path, "rename", renamed)
     store.write(record(), curves(), made())
-    assert events[:3] == ["curves.parquet", "record.json", "snapshots.parquet"]
-    assert events.index("rename") > 3
+    assert events[:4] == ["SHA256SUMS", "curves.parquet", "record.json", "snapshots.parquet"]
+    assert events.index("rename") > 4
 
 
 def test_the_newer_record_brings_its_own_snapshots(store: Store) -> None:

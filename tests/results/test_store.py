@@ -14,6 +14,7 @@ import pytest
 from bench.errors import UsageError
 from bench.results import store as store_module
 from bench.results.record import SCHEMA_VERSION, CellStatus, Record, RecordError
+from bench.results.snapshots import snapshot_table
 from bench.results.store import Store, open_sweep
 from tests.results.files import everything, fail
 from tests.results.records import CELL, curves, record
@@ -36,7 +37,7 @@ def test_what_is_written_is_read(store: Store) -> None:
     assert store.curves(CELL).equals(curves())
     assert [made.cell for made, _ in store.read_all()] == [CELL, OTHER]
     assert sorted(everything(store.path)) == [
-        f"{cell}/{name}" for cell in (CELL, OTHER) for name in ("curves.parquet", "record.json")
+        f"{cell}/{name}" for cell in (CELL, OTHER) for name in ("SHA256SUMS", "curves.parquet", "record.json")
     ]
     assert store.cell_path(CELL).stat().st_mode & 0o777 == 0o755
 
@@ -54,8 +55,9 @@ def test_only_folders_of_cells_are_cells(store: Store) -> None:
     [
         (os, "fsync", 1),
         (os, "fsync", 2),
-        (os, "fsync", 3),
+        (os, "fsync", 4),
         (Path, "write_text", 1),
+        (Path, "write_text", 2),
         (store_module, "write_curves", 1),
         (store_module.tempfile, "mkdtemp", 1),
     ],
@@ -113,9 +115,9 @@ def test_both_files_reach_the_disk_before_the_rename(store: Store, monkeypatch: 
     monkeypatch.setattr(os, "fsync", synced)
     monkeypatch.setattr(Path, "rename", renamed)
     store.write(record(), curves())
-    assert events[:2] == ["sync curves.parquet", "sync record.json"]
-    assert events[2].startswith(f"sync .{CELL}.")
-    assert events[3:] == ["rename", "sync octaves"]
+    assert events[:3] == ["sync SHA256SUMS", "sync curves.parquet", "sync record.json"]
+    assert events[3].startswith(f"sync .{CELL}.")
+    assert events[4:] == ["rename", "sync octaves"]
 
 
 @pytest.mark.parametrize("newcomer", list(CellStatus))
@@ -198,7 +200,11 @@ def test_leftovers_of_the_dead_are_removed_and_others_kept(store: Store) -> None
     for name in gone + kept:
         (store.path / name).mkdir()
         (store.path / name / "record.json").write_text("half a rec")
+    files = [f".{name}.{host}.{dead}.abc" for name in ("plan.json", "mirror.json", "probe")]
+    for name in [*files, ".mine.json", f".notes.{host}.{dead}.abc"]:
+        (store.path / name).write_text("half")
     store.sweep_leftovers()
+    kept += [".mine.json", f".notes.{host}.{dead}.abc"]
     assert sorted(path.name for path in store.path.iterdir()) == sorted([CELL, *kept])
     assert store.read(CELL) == record()
 
@@ -228,6 +234,61 @@ def test_what_cannot_be_read_is_named(store: Store, damage: Callable[[Path], Any
     assert words in str(caught.value)
     assert str(store.cell_path(OTHER)) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def flipped(file: Path) -> None:
+    """Change one bit in the middle of a file."""
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+
+
+def halved(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+@pytest.mark.parametrize("name", ["record.json", "curves.parquet", "snapshots.parquet", "SHA256SUMS"])
+@pytest.mark.parametrize("damage", [flipped, halved, Path.unlink])
+def test_a_changed_file_is_no_result_and_makes_way(store: Store, name: str, damage: Callable[[Path], None]) -> None:
+    pictured = snapshot_table({"points": [0.0, 1.0, -1.0]}, [])
+    store.write(record(), curves(), pictured)
+    files = everything(store.path)
+    damage(store.cell_path(CELL) / name)
+    if (name, damage) == ("SHA256SUMS", Path.unlink):
+        # As in records of before: nothing to hold the files against, and nothing wrong with them.
+        assert store.glance(CELL).status == CellStatus.COMPLETE
+        return
+    with pytest.raises(RecordError) as caught:
+        store.glance(CELL)
+    assert "\n" not in str(caught.value)
+    assert store.write(record(), curves(), pictured)
+    assert everything(store.path) == files
+
+
+@pytest.mark.parametrize("name", ["record.json", "curves.parquet", "snapshots.parquet"])
+def test_a_changed_digit_is_not_read_as_another_result(store: Store, name: str) -> None:
+    store.write(record(), curves(), snapshot_table({"points": [0.0, 1.0, -1.0]}, []))
+    other = Store(store.path.parent / "other")
+    other.write(record(started="later"), curves(lrs=(3.0,)), snapshot_table({"points": [0.0, 2.0, -1.0]}, []))
+    (other.cell_path(CELL) / name).replace(store.cell_path(CELL) / name)
+    with pytest.raises(RecordError, match=f"{name} has changed since it was written"):
+        store.check_readable()
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda file: file.unlink(), "No such file or directory"),
+        (lambda file: file.write_bytes(file.read_bytes()[:-1]), "curves.parquet cannot be read, perhaps truncated"),
+    ],
+)
+def test_records_of_before_have_no_checksums(store: Store, damage: Callable[[Path], Any], said: str) -> None:
+    store.write(record(), curves())
+    (store.cell_path(CELL) / "SHA256SUMS").unlink()
+    assert store.glance(CELL).status == CellStatus.COMPLETE
+    damage(store.cell_path(CELL) / "curves.parquet")
+    with pytest.raises(RecordError, match=said):
+        store.glance(CELL)
 
 
 def test_a_folder_in_place_of_a_record(store: Store) -> None:
