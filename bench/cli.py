@@ -6,10 +6,13 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from bench import __version__
 from bench.errors import BenchError, UsageError, unknown
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
 
 USAGE_EXIT = 2
 INTERRUPTED_EXIT = 130
@@ -271,7 +274,10 @@ def _sweep_parser(commands: "argparse._SubParsersAction[Parser]", name: str, sum
 def _run(words: list[str]) -> int:
     from bench.composition import run_hydra
 
-    composed = run_hydra(words)
+    words, dry_run = [word for word in words if word != "--dry-run"], "--dry-run" in words
+    if dry_run and not {"-m", "--multirun"} & set(words):
+        raise UsageError("--dry-run: says what a grid would come to; it needs -m")
+    composed = run_hydra([*words, *(["hydra.launcher.dry_run=true"] if dry_run else [])], elsewhere=_run_one)
     if not composed:
         return 0
     from bench.config import resolve
@@ -282,6 +288,14 @@ def _run(words: list[str]) -> int:
         overrides = tuple(word for word in words if not word.startswith("-"))
         cells = [replace(cells[0], overrides=overrides)]
     return run_sweep(cells, workers=1, command=shlex.join(["bench", "run", *words]))
+
+
+def _run_one(config: "DictConfig") -> int:
+    """Run a cell in a process that another launcher has made for it."""
+    from bench.config import resolve
+    from bench.launching.sweep import run_sweep
+
+    return run_sweep([resolve(config)], workers=1, command=shlex.join(["bench", "run"]))
 
 
 def _report(options: argparse.Namespace) -> int:
