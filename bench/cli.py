@@ -277,7 +277,11 @@ def _run(words: list[str]) -> int:
     words, dry_run = [word for word in words if word != "--dry-run"], "--dry-run" in words
     if dry_run and not {"-m", "--multirun"} & set(words):
         raise UsageError("--dry-run: says what a grid would come to; it needs -m")
-    composed = run_hydra([*words, *(["hydra.launcher.dry_run=true"] if dry_run else [])], elsewhere=_run_one)
+    if dry_run:
+        # Beside the other overrides: Hydra's parser takes them in one piece only.
+        place = next((n for n, word in enumerate(words) if "=" in word and not word.startswith("-")), len(words))
+        words.insert(place, "hydra.launcher.dry_run=true")
+    composed = run_hydra(words, elsewhere=_run_one)
     if not composed:
         return 0
     from bench.config import resolve

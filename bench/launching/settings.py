@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -49,9 +50,13 @@ def _lines(value: Any) -> bool:
     return isinstance(value, list | tuple) and all(_is_text(line) for line in value)
 
 
+#: Options by which the launcher finds its jobs and their logs, and by which jobs learn that their time is up.
+_OURS = ("array", "job-name", "output", "error", "open-mode", "signal", "time", "nodes", "ntasks", "ntasks-per-node")
+
+
 def _options(value: Any) -> bool:
     return isinstance(value, Mapping) and all(
-        _is_text(name) and not str(name).startswith("-") and (_is_text(word) or word is True)
+        re.fullmatch(r"[a-z][a-z-]*", str(name)) and name not in _OURS and (_is_text(word) or word is True)
         for name, word in value.items()
     )
 
@@ -122,7 +127,8 @@ class SlurmSettings:
     options: Mapping[str, Any] = field(
         default_factory=dict,
         metadata={
-            "allowed": "long names of sbatch options without dashes, each with a value or true",
+            "allowed": "long names of sbatch options without the two dashes, each with a value or true; not "
+            + ", ".join(_OURS),
             "check": _options,
         },
     )
@@ -165,11 +171,16 @@ def _names(kind: type[Any]) -> list[str]:
     return [each.name for each in dataclasses.fields(kind)]
 
 
+def _shown(value: Any) -> str:
+    """Return a value in one line."""
+    return str(value) if str(value).isprintable() else repr(value)
+
+
 def _checked(kind: type[Settings], given: Mapping[str, Any]) -> Settings:
     for key in given:
         if key not in _names(kind):
             raise unknown("key of hydra.launcher", key, _names(kind))
     for each in dataclasses.fields(kind):  # type: ignore[arg-type]
         if each.name in given and not each.metadata["check"](given[each.name]):
-            raise UsageError(f"hydra.launcher.{each.name}={given[each.name]}: must be {each.metadata['allowed']}")
+            raise UsageError(f"hydra.launcher.{each.name}={_shown(given[each.name])}: must be {each.metadata['allowed']}")
     return kind(**given)

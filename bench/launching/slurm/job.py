@@ -91,6 +91,12 @@ class JobQueue(CellQueue):
         if not (stopped and (out_of_time or self._clock() >= self._last_moment)):
             note.unlink(missing_ok=True)
 
+    def abandon(self) -> None:
+        """Take back the notes of cells that were begun here: the job was stopped, and not for lack of time."""
+        for note, _ in self._notes.values():
+            note.unlink(missing_ok=True)
+        self._notes.clear()
+
     @property
     def _last_moment(self) -> float:
         return self._end - self._launch.settings.stop_seconds - 1.0
@@ -167,10 +173,17 @@ class Job:
             try:
                 pool.run(queue)
             except KeyboardInterrupt:
+                if not self._out_of_time:
+                    queue.abandon()
                 print("stopped: what is left is for other jobs", flush=True)
         if self._unwritten:
             raise OutOfSpace(self._unwritten)
         return self._ended
+
+    @property
+    def _out_of_time(self) -> bool:
+        """Whether it was told to stop by the signal that the batch script asks for before the time limit."""
+        return self._signal is not None and self._signal == getattr(signal, "SIGUSR2", None)
 
     def _record(self, cell: Cell, outcome: Outcome, queue: JobQueue) -> None:
         """Record what came of a cell, unless it only stopped because the job does."""
@@ -184,8 +197,7 @@ class Job:
             if outcome.unwritten:
                 self._unwritten = outcome.unwritten
                 return
-            # The one that the batch script asks for before the time limit.
-            queue.ended(outcome, stopped, self._signal == getattr(signal, "SIGUSR2", 0))
+            queue.ended(outcome, stopped, self._out_of_time)
             self._ended += not stopped
             print(f"{cell.id} {cell.label}: {outcome.status} {outcome.reason or ''}".rstrip(), flush=True)
         except OSError as error:

@@ -62,9 +62,10 @@ class Watchdog:
 
     def decide(self, view: View) -> Decision:
         """Return what to do now; the first answer is to submit what is wanted."""
-        if view.ended > self._ended:
+        progress = view.ended > self._ended
+        if progress:
             self._ended, self._barren = view.ended, 0
-        if self._sign is None or self._alive(view):
+        if self._sign is None or progress or view.jobs is not None or view.running:
             self._sign = view.now
         if not view.waiting:
             # Whoever runs the rest is alive, or its lease lapses and the cell waits again.
@@ -88,6 +89,3 @@ class Watchdog:
         self._barren += 1
         self._submitted = view.now
         return Decision(submit=missing)
-
-    def _alive(self, view: View) -> bool:
-        return view.jobs is not None or view.running > 0 or view.ended > self._ended
