@@ -182,5 +182,7 @@ def _checked(kind: type[Settings], given: Mapping[str, Any]) -> Settings:
             raise unknown("key of hydra.launcher", key, _names(kind))
     for each in dataclasses.fields(kind):  # type: ignore[arg-type]
         if each.name in given and not each.metadata["check"](given[each.name]):
-            raise UsageError(f"hydra.launcher.{each.name}={_shown(given[each.name])}: must be {each.metadata['allowed']}")
+            raise UsageError(
+                f"hydra.launcher.{each.name}={_shown(given[each.name])}: must be {each.metadata['allowed']}"
+            )
     return kind(**given)

@@ -98,9 +98,7 @@ def test_a_cluster_of_ones_own(tmp_path: Path, capsys: pytest.CaptureFixture[str
         (["--dry-run"], "--dry-run: says what a grid would come to; it needs -m"),
     ],
 )
-def test_a_mistake_is_one_line(
-    words: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_mistake_is_one_line(words: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("submitit")
     flags = [word for word in words if word.startswith("-")]
     assert call("run", *flags, *SMALLEST, *(word for word in words if word not in flags)) == 2
