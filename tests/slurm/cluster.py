@@ -42,12 +42,6 @@ class Cluster:
         """Return the ids of all jobs that wait or run."""
         return self.ask("squeue", "--noheader", "--array", "--format=%i").split()
 
-    def accounted(self, first: int) -> dict[str, str]:
-        """Return the state of each job from an id on, by job id, as accounting has it."""
-        rows = self.ask("sacct", "--allocations", "--noheader", "--parsable2", "--format=JobID,State").split("\n")
-        states = dict(row.split("|") for row in rows if "|" in row)
-        return {job: state for job, state in states.items() if int(job.partition("_")[0]) >= first}
-
     def idle(self) -> bool:
         """Whether every node waits for work."""
         return len(set(self.ask("sinfo", "--noheader", "--Node", "--states=idle", "--format=%N").split())) == 3

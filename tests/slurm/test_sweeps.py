@@ -6,12 +6,13 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from bench.results.leases import live_leases
+from bench.results.plan import read_plan
 from bench.results.store import Store
 from tests.slurm.cluster import Cluster, wait_until
 from tests.small import SMALL, digests, records, run
@@ -25,7 +26,7 @@ SIXTY = ["task=regression/linear", "optimizer=sgd,adam,adagrad,rmsprop,nadam", *
 SIXTY += ["batch_size=2,4,6,8,10,12,14,16,18,20,22,24"]
 #: Twelve that last long enough for something to happen to them.
 TWELVE = ["task=mnist5k/mlp", "optimizer=sgd,adam,adagrad", "batch_size=16,32,64,128", *ALONE]
-TWELVE += ["budget.epochs=8", "budget.steps=null"]
+TWELVE += ["budget.epochs=4", "budget.steps=null"]
 #: The launcher is back so long after the last cell, whatever becomes of jobs, seconds.
 BACK_SECONDS = 60.0
 
@@ -76,15 +77,21 @@ class Sweep:
         )
         assert self._process.poll() is None, self.said
 
-    def finish(self) -> None:
-        """Wait for the launcher; every cell is complete, none was recorded twice, and it came back in time."""
-        code = self._process.wait(timeout=300)
+    def finish(self, code: int = 0, statuses: Sequence[str] = ()) -> None:
+        """Wait for the launcher; every cell is done, none was recorded twice, and it came back in time.
+
+        Args:
+            code: The exit code that it comes back with.
+            statuses: Of the records, sorted; all complete where none is given.
+        """
+        came = self._process.wait(timeout=300)
         back = time.time()
-        assert code == 0, self.said
+        assert came == code, self.said
         assert "Traceback" not in self.said
         last = max(file.stat().st_mtime for file in self.store.path.glob("*/record.json"))
         assert back - last < BACK_SECONDS, self.said
-        assert {record["status"] for record in records(self.store.path).values()} == {"complete"}
+        found = sorted(str(record["status"]) for record in records(self.store.path).values())
+        assert found == (list(statuses) or ["complete"] * len(read_plan(self.store)))
         logged = Counter(
             line.partition(" ")[0]
             for file in self.store.path.glob("jobs/*/logs/*.out")
@@ -133,10 +140,16 @@ def test_jobs_cancelled_and_requeued_cost_no_cell(
     assert digests(sweep.store.path) == undisturbed
 
 
-def test_a_job_out_of_time_is_followed_by_another(
-    cluster: Cluster, tmp_path: Path, undisturbed: dict[str, object]
-) -> None:
-    sweep = Sweep(tmp_path, TWELVE, jobs=1, minutes=1, stop_seconds=15)
-    sweep.finish()
-    assert "submitted again" in sweep.said
-    assert digests(sweep.store.path) == undisturbed
+def test_a_job_out_of_time_is_followed_by_another(cluster: Cluster, tmp_path: Path) -> None:
+    # Two cells that would never end, begun first, and two that wait for them.
+    grid = ["task=regression/linear", "batch_size=32,64", "budget.epochs=null", "budget.steps=3,1000000000", *ALONE]
+    sweep = Sweep(tmp_path, grid, jobs=1, processes=2, minutes=1, stop_seconds=15, attempts=1)
+    sweep.finish(code=1, statuses=["complete", "complete", "failed", "failed"])
+    first, second = sweep.jobs()
+    assert f"one job submitted again: {second}" in sweep.said
+    reasons = [str(record["reason"]) for record in records(sweep.store.path).values() if record["status"] == "failed"]
+    assert ["ran out of time" in reason for reason in reasons] == [True, True]
+    # It stopped by itself, some time before Slurm would have ended it.
+    (log,) = sweep.store.path.glob(f"jobs/*/logs/{first}_*.out")
+    assert "SIGUSR2: stopping" in log.read_text()
+    assert log.read_text().count(": interrupted") == 2
