@@ -7,10 +7,13 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from bench import __version__
 from bench.errors import BenchError, UsageError, printable, unknown
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
 
 FAILED_EXIT = 1
 USAGE_EXIT = 2
@@ -298,7 +301,14 @@ def _sweep_parser(commands: "argparse._SubParsersAction[Parser]", name: str, sum
 def _run(words: list[str]) -> int:
     from bench.composition import run_hydra
 
-    composed, note = run_hydra(words)
+    words, dry_run = [word for word in words if word != "--dry-run"], "--dry-run" in words
+    if dry_run and not {"-m", "--multirun"} & set(words):
+        raise UsageError("--dry-run: says what a grid would come to; it needs -m")
+    if dry_run:
+        # Beside the other overrides: Hydra's parser takes them in one piece only.
+        place = next((n for n, word in enumerate(words) if "=" in word and not word.startswith("-")), len(words))
+        words.insert(place, "hydra.launcher.dry_run=true")
+    composed, note = run_hydra(words, elsewhere=_run_one)
     if not composed:
         return 0
     from bench.config import resolve
@@ -309,6 +319,14 @@ def _run(words: list[str]) -> int:
         overrides = tuple(word for word in words if not word.startswith("-"))
         cells = [replace(cells[0], overrides=overrides)]
     return run_sweep(cells, workers=1, command=shlex.join(["bench", "run", *words]), note=note)
+
+
+def _run_one(config: "DictConfig") -> int:
+    """Run a cell in a process that another launcher has made for it."""
+    from bench.config import resolve
+    from bench.launching.sweep import run_sweep
+
+    return run_sweep([resolve(config)], workers=1, command=shlex.join(["bench", "run"]))
 
 
 def _report(options: argparse.Namespace) -> int:

@@ -7,10 +7,11 @@ import io
 import os
 import re
 import shutil
+import socket
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import hydra
@@ -110,12 +111,16 @@ def complete(arguments: Sequence[str], commands: Sequence[str]) -> None:
 ONE_OF_A_GRID = "this experiment is a grid; without -m only one cell of it is run"
 
 
-def run_hydra(arguments: Sequence[str], program: str = "bench run") -> tuple[list[DictConfig], str]:
+def run_hydra(
+    arguments: Sequence[str], program: str = "bench run", elsewhere: Callable[[DictConfig], int] | None = None
+) -> tuple[list[DictConfig], str]:
     """Let Hydra parse the command line: compose a single run, hand a multirun to its launcher, or print help.
 
     Args:
         arguments: What stands after `bench run`.
         program: How Hydra is to call the program.
+        elsewhere: Runs one configuration and returns an exit code. Called in processes that a launcher such as joblib's
+            makes, which have no other way to hand over what they composed.
 
     Returns:
         The composed configuration of a single run, or several where Hydra's own basic launcher was asked to run a
@@ -129,12 +134,16 @@ def run_hydra(arguments: Sequence[str], program: str = "bench run") -> tuple[lis
     register()
     composed: list[DictConfig] = []
     notes: list[str] = []
+    here = socket.gethostname(), os.getpid()
 
-    def take(config: DictConfig) -> None:
+    def take(config: DictConfig) -> int | None:
+        if elsewhere is not None and (socket.gethostname(), os.getpid()) != here:
+            return elsewhere(config)
         settings = HydraConfig.get()
         if settings.mode == RunMode.RUN and settings.sweeper.params:
             notes.append(ONE_OF_A_GRID)
         composed.append(config)
+        return None
 
     # Hydra ends with a traceback or several lines of its own otherwise; here its exceptions become one line.
     os.environ["HYDRA_FULL_ERROR"] = "1"

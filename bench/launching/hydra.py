@@ -1,12 +1,13 @@
-"""The default Hydra launcher: one grid, seen as a whole."""
+"""The launchers of the suite, as Hydra calls them: one grid, seen as a whole."""
 
 import copy
+import functools
 import re
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from hydra import initialize_config_dir
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
@@ -21,22 +22,66 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from bench.composition import BEHAVIOUR, composing, launched, register
 from bench.config import Cell, conf_path, resolve
 from bench.errors import UsageError
-from bench.launching.sweep import run_sweep
+from bench.launching.dry_run import describe_jobs, describe_local
+from bench.launching.settings import local_settings, slurm_settings
+from bench.launching.slurm.launch import SlurmRunner
+from bench.launching.sweep import Local, run_sweep
+
+#: What an override that chooses a cluster begins with.
+CLUSTER = "+cluster="
 
 
-def launch(context: HydraContext, config: DictConfig, workers: int | str, grid: Sequence[Sequence[str]]) -> NoReturn:
-    """Compose and check every cell of the grid, then run it.
+def launch_here(
+    context: HydraContext, config: DictConfig, given: Mapping[str, Any], grid: Sequence[Sequence[str]]
+) -> NoReturn:
+    """Compose and check every cell of the grid, then run it on this machine.
 
     Args:
         context: Hydra's config loader.
         config: The configuration of the multirun itself.
-        workers: Worker processes, or "auto".
+        given: Settings of the launcher (`bench.launching.settings.LocalSettings`).
         grid: One list of overrides per cell.
 
     Raises:
-        UsageError: A cell is not valid, or cells name different sweeps; nothing has been run then.
+        UsageError: A setting or a cell is not valid, or cells name different sweeps; nothing has been run then.
         SystemExit: Always, with the sweep's exit code.
     """
+    settings = local_settings(given)
+    cells = _cells(context, config, grid)
+    local = Local(settings.workers, settings.cell_seconds, settings.isolate)
+    dry_run = functools.partial(describe_local, local) if settings.dry_run else None
+    raise SystemExit(run_sweep(cells, local, _command(), dry_run=dry_run))
+
+
+def launch_on_slurm(
+    context: HydraContext, config: DictConfig, given: Mapping[str, Any], grid: Sequence[Sequence[str]]
+) -> NoReturn:
+    """Compose and check every cell of the grid, then run it by jobs of Slurm.
+
+    Args:
+        context: As for `launch_here`; so are the others.
+        config: The configuration of the multirun itself.
+        given: Settings of the launcher (`bench.launching.settings.SlurmSettings`).
+        grid: One list of overrides per cell.
+
+    Raises:
+        UsageError: As `launch_here`; submitit is not installed; Slurm is not here or refuses the jobs.
+        SystemExit: Always, with the sweep's exit code.
+    """
+    settings = slurm_settings(given)
+    cells = _cells(context, config, grid)
+    dry_run = functools.partial(describe_jobs, settings) if settings.dry_run else None
+    runner = SlurmRunner(settings)
+    raise SystemExit(run_sweep(cells, command=_command(), elsewhere=runner, dry_run=dry_run))
+
+
+def _command() -> str:
+    # `run_hydra` put the command line there for Hydra to read.
+    return shlex.join([*sys.argv[0].split(), *sys.argv[1:]])
+
+
+def _cells(context: HydraContext, config: DictConfig, grid: Sequence[Sequence[str]]) -> list[Cell]:
+    """Compose and check every cell of the grid; they are of one sweep."""
     composer = _Composer(context.config_loader, config)
     cells = [composer.cell(list(overrides)) for overrides in grid]
     places = sorted({(cell.config.results_root, cell.config.sweep) for cell in cells})
@@ -44,8 +89,7 @@ def launch(context: HydraContext, config: DictConfig, workers: int | str, grid: 
         names = ", ".join(f"{root}/{sweep}" for root, sweep in places)
         raise UsageError(f"a multirun is one sweep, but its cells would go to {names}")
     launched()
-    # `run_hydra` put the command line there for Hydra to read.
-    raise SystemExit(run_sweep(cells, workers, shlex.join([*sys.argv[0].split(), *sys.argv[1:]])))
+    return cells
 
 
 def grid_cells(overrides: Sequence[str]) -> list[Cell]:
@@ -102,7 +146,9 @@ class _Composer:
             self._put(composed, values)
             with composing():
                 OmegaConf.resolve(composed)
-            return replace(resolve(composed), overrides=tuple(overrides))
+            # Where a cell runs is no part of it: the plan's words are to run it anywhere.
+            kept = tuple(word for word in overrides if not word.startswith(CLUSTER))
+            return replace(resolve(composed), overrides=kept)
         except UsageError as error:
             raise UsageError(f"{error} [in the cell {' '.join(overrides)}]") from None
 

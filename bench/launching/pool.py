@@ -3,14 +3,15 @@
 import contextlib
 import multiprocessing
 import signal
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
 from bench.config import Cell
 from bench.launching.queue import AGAIN_SECONDS, CellQueue
-from bench.launching.worker import STOP, Outcome, worker_main
+from bench.launching.worker import STOP, Outcome, signals_of_the_parent, worker_main
 from bench.results.store import Store
 
 #: How long a worker that was told to stop may take to reach the end of a piece of training, seconds.
@@ -19,11 +20,12 @@ STOP_SECONDS = 30.0
 
 @dataclass
 class Worker:
-    """One process and the cell it has."""
+    """One process, the cell it has, and when that is to have ended, in seconds of the monotonic clock."""
 
     process: BaseProcess
     connection: Connection
     cell: Cell | None = None
+    deadline: float | None = None
 
 
 class Pool:
@@ -34,6 +36,8 @@ class Pool:
         store: Where they put records.
         on_start: Called with each cell handed to a worker.
         on_outcome: Called with each cell that ended, and how; False ends the pool early.
+        cell_seconds: How long a cell may take before its worker is killed; None for no limit.
+        devices: What CUDA_VISIBLE_DEVICES is to be in each worker; empty to leave it as it is.
     """
 
     def __init__(
@@ -42,12 +46,16 @@ class Pool:
         store: Store,
         on_start: Callable[[Cell], None],
         on_outcome: Callable[[Cell, Outcome], bool],
+        cell_seconds: float | None = None,
+        devices: Sequence[str] = (),
     ) -> None:
         self._context = multiprocessing.get_context("spawn")
         self._size = size
         self._store = store
         self._on_start = on_start
         self._on_outcome = on_outcome
+        self._cell_seconds = cell_seconds
+        self._devices = devices
         self._workers: list[Worker] = []
 
     def run(self, queue: CellQueue) -> None:
@@ -57,7 +65,7 @@ class Pool:
             KeyboardInterrupt: After the workers have been told to stop and have written what they have.
         """
         try:
-            self._workers = [self._start() for _ in range(min(self._size, len(queue)))]
+            self._workers = [self._start(number) for number in range(min(self._size, len(queue)))]
             while True:
                 self._give(queue)
                 if not queue and not any(worker.cell for worker in self._workers):
@@ -74,12 +82,18 @@ class Pool:
         finally:
             self._kill()
 
-    def _start(self) -> Worker:
+    def _start(self, number: int) -> Worker:
         ours, theirs = self._context.Pipe()
+        devices = self._devices[number] if self._devices else None
         process = self._context.Process(
-            target=worker_main, args=(theirs, self._store, self._size), daemon=True, name="bench-worker"
+            target=worker_main, args=(theirs, self._store, self._size, devices), daemon=True, name="bench-worker"
         )
-        process.start()
+        # Until it ignores them: a scheduler sends its signals to every process of a job.
+        signals_of_the_parent(signal.SIG_BLOCK)
+        try:
+            process.start()
+        finally:
+            signals_of_the_parent(signal.SIG_UNBLOCK)
         theirs.close()
         return Worker(process, ours)
 
@@ -89,11 +103,13 @@ class Pool:
             if worker.cell or not queue:
                 continue
             if worker.process.exitcode is not None:
-                self._workers[number] = worker = self._start()
+                worker.connection.close()
+                self._workers[number] = worker = self._start(number)
             assert worker.process.pid is not None
             worker.cell = queue.take(worker.process.pid)
             if worker.cell:
                 self._on_start(worker.cell)
+                worker.deadline = time.monotonic() + self._cell_seconds if self._cell_seconds else None
                 # Where it has died since it was looked at, the end of its pipe is the news that is collected.
                 with contextlib.suppress(OSError):
                     worker.connection.send(worker.cell)
@@ -102,11 +118,20 @@ class Pool:
         """Wait for news, at most some seconds, and act on it; return False where the sweep should end."""
         busy = [worker for worker in self._workers if worker.cell]
         going_on = True
-        ready = wait([worker.connection for worker in busy], seconds)
-        for worker in [worker for worker in busy if worker.connection in ready]:
+        limits = [max(0.0, worker.deadline - time.monotonic()) for worker in busy if worker.deadline is not None]
+        wait(
+            [worker.connection for worker in busy],
+            min([*limits, *([] if seconds is None else [seconds])], default=None),
+        )
+        for worker in busy:
             cell = worker.cell
             assert cell is not None
-            outcome = self._receive(worker, cell)
+            if worker.connection.poll():
+                outcome = self._receive(worker, cell)
+            elif worker.deadline is not None and time.monotonic() >= worker.deadline:
+                outcome = self._overdue(worker, cell)
+            else:
+                continue
             worker.cell = None
             going_on = self._on_outcome(cell, outcome) and going_on
         return going_on
@@ -118,6 +143,13 @@ class Pool:
             worker.process.join()
             return Outcome(cell.id, "failed", cause_of_death(worker.process.exitcode), died=True)
         return outcome
+
+    def _overdue(self, worker: Worker, cell: Cell) -> Outcome:
+        """Kill a worker whose cell has taken too long."""
+        worker.process.kill()
+        worker.process.join()
+        reason = f"took longer than {self._cell_seconds:g} s, the limit of a cell (hydra.launcher.cell_seconds)"
+        return Outcome(cell.id, "failed", reason, died=True)
 
     def _end(self) -> None:
         for worker in self._workers:

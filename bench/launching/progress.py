@@ -67,7 +67,9 @@ class SweepProgress:
         self._running.pop(cell.id, None)
         self._done += 1
         self._done_cost += cell.cost
-        seconds = time.monotonic() - self._began.get(cell.id, self._start)
+        seconds = outcome.seconds
+        if seconds is None:
+            seconds = time.monotonic() - self._began.get(cell.id, self._start)
         how = "by another process" if outcome.elsewhere else f"in {seconds:.1f} s"
         line = f"[{self._done}/{self._total}] {cell.label}: {outcome.status} {how}"
         if outcome.reason:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from time import sleep
 from types import FrameType
+from typing import Protocol
 
 from bench.config import Cell
 from bench.devices import is_parallel, usable_cores
@@ -37,16 +38,59 @@ class SweepState:
     outcomes: dict[str, Outcome]
     interrupted: bool = False
     unwritten: str | None = None
+    #: Why cells are left that nobody runs any more.
+    left: str = ""
 
 
-def run_sweep(cells: Sequence[Cell], workers: int | str = "auto", command: str = "", note: str = "") -> int:
+class Elsewhere(Protocol):
+    """Runs cells on other machines, which share this one's files."""
+
+    def words(self, pending: Sequence[Cell]) -> str:
+        """Say with what cells are run."""
+        ...
+
+    def run(self, pending: Sequence[Cell], store: Store, ended: Callable[[Cell, Outcome], None]) -> str:
+        """Run cells and return why some are left; empty where none is.
+
+        Raises:
+            UsageError: They cannot be run there.
+            KeyboardInterrupt: After everybody has been told to stop.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Local:
+    """Runs cells on this machine.
+
+    Attributes:
+        workers: Worker processes, or "auto": one per core for CPU cells, one where another device takes part.
+        cell_seconds: How long a cell may take; None for no limit.
+        isolate: Whether a single worker is a process of its own too.
+    """
+
+    workers: int | str = "auto"
+    cell_seconds: float | None = None
+    isolate: bool = False
+
+
+def run_sweep(
+    cells: Sequence[Cell],
+    workers: int | str | Local = "auto",
+    command: str = "",
+    note: str = "",
+    elsewhere: Elsewhere | None = None,
+    dry_run: Callable[[Store, Sequence[Cell], Sequence[Cell]], None] | None = None,
+) -> int:
     """Run a grid and return the exit code.
 
     Args:
         cells: The resolved cells; all of one sweep.
-        workers: Worker processes, or "auto": one per core for CPU cells, one where another device takes part.
+        workers: How they are run here; a number or "auto" stands for that many workers.
         command: The command line that asked for it, for the records.
         note: What to say of it first, once it is known to be valid.
+        elsewhere: What runs them instead, on other machines.
+        dry_run: Called with the store, the cells that are done and those to be run, instead of running them.
 
     Returns:
         0 all well; 1 a cell failed, ran out of memory, or none could run; 130 interrupted.
@@ -57,9 +101,14 @@ def run_sweep(cells: Sequence[Cell], workers: int | str = "auto", command: str =
     unique = list({cell.id: replace(cell, command=command) for cell in cells}.values())
     config = unique[0].config
     store = Store(Path(config.results_root) / config.sweep)
-    count = worker_count(workers, unique)
+    local = workers if isinstance(workers, Local) else Local(workers)
+    count = worker_count(local.workers, unique)
     done, pending = divide(unique, store)
-    _check_devices(unique)
+    if elsewhere is None:
+        _check_devices(unique)
+    if dry_run is not None:
+        dry_run(store, done, pending)
+        return 0
     _check_data(pending)
     _check_writable(store.path)
     store.sweep_leftovers()
@@ -67,10 +116,12 @@ def run_sweep(cells: Sequence[Cell], workers: int | str = "auto", command: str =
     _write_plan(store, unique)
     if note:
         print(f"bench: {note}", file=sys.stderr)
-    _say_plan(store, unique, cells, done, pending, count)
+    _say_plan(store, unique, cells, done, pending, elsewhere.words(pending) if elsewhere else _in_words(count, pending))
     state = SweepState({})
-    if pending:
-        _run(pending, store, count, state, FINISHED)
+    if pending and elsewhere is not None:
+        _run_elsewhere(pending, store, elsewhere, state)
+    elif pending:
+        _run(pending, store, replace(local, workers=count), state, FINISHED)
     if not state.interrupted and state.unwritten is None:
         _mirror(store, unique)
     return _summary(store, done, pending, state)
@@ -96,9 +147,9 @@ def run_again(cells: Sequence[Cell], store: Store, workers: int | str = "auto") 
     _check_devices(cells)
     _check_data(cells)
     _check_writable(store.path)
-    _say_plan(store, pending, cells, [], pending, count)
+    _say_plan(store, pending, cells, [], pending, _in_words(count, pending))
     state = SweepState({})
-    _run(pending, store, count, state, (CellStatus.COMPLETE,))
+    _run(pending, store, Local(count), state, (CellStatus.COMPLETE,))
     return _summary(store, [], pending, state)
 
 
@@ -165,8 +216,13 @@ def _write_plan(store: Store, cells: Sequence[Cell]) -> None:
         print(f"bench: {error}; bench status does not know of this plan", file=sys.stderr)
 
 
+def _in_words(count: int, pending: Sequence[Cell]) -> str:
+    workers = min(count, len(pending))
+    return f"{workers} worker{'s' if workers > 1 else ''}"
+
+
 def _say_plan(
-    store: Store, unique: list[Cell], cells: Sequence[Cell], done: list[Cell], pending: list[Cell], count: int
+    store: Store, unique: list[Cell], cells: Sequence[Cell], done: list[Cell], pending: list[Cell], how: str
 ) -> None:
     trials = sum(len(cell.lrs) * len(cell.seeds) for cell in pending)
     parts = [f"{len(unique)} cells"]
@@ -175,12 +231,23 @@ def _say_plan(
     if done:
         parts.append(f"{len(done)} done already")
     if pending:
-        workers = min(count, len(pending))
-        parts.append(f"{len(pending)} to run ({trials} trials, {workers} worker{'s' if workers > 1 else ''})")
+        parts.append(f"{len(pending)} to run ({trials} trials, {how})")
     print(f"bench: sweep {store.sweep}: {', '.join(parts)}", file=sys.stderr, flush=True)
 
 
-def _run(pending: list[Cell], store: Store, count: int, state: SweepState, finished: Collection[CellStatus]) -> None:
+def _run_elsewhere(pending: list[Cell], store: Store, elsewhere: Elsewhere, state: SweepState) -> None:
+    def ended(cell: Cell, outcome: Outcome) -> None:
+        state.outcomes[cell.id] = outcome
+
+    with _terminable():
+        try:
+            state.left = elsewhere.run(pending, store, ended)
+        except KeyboardInterrupt:
+            state.interrupted = True
+
+
+def _run(pending: list[Cell], store: Store, local: Local, state: SweepState, finished: Collection[CellStatus]) -> None:
+    count = worker_count(local.workers, pending)
     with Leases(store) as leases, SweepProgress(pending) as progress:
 
         def elsewhere(cell: Cell, status: CellStatus) -> None:
@@ -201,8 +268,8 @@ def _run(pending: list[Cell], store: Store, count: int, state: SweepState, finis
 
         with _terminable():
             try:
-                if count > 1 and len(pending) > 1:
-                    Pool(count, store, progress.started, ended).run(queue)
+                if local.isolate or local.cell_seconds or (count > 1 and len(pending) > 1):
+                    Pool(count, store, progress.started, ended, local.cell_seconds).run(queue)
                 else:
                     _run_here(queue, store, progress, ended, state)
             except KeyboardInterrupt:
@@ -309,6 +376,9 @@ def _summary(store: Store, done: list[Cell], pending: list[Cell], state: SweepSt
     if state.interrupted:
         print(f"{say}; interrupted: the same command goes on where it stopped", file=sys.stderr)
         return INTERRUPTED_EXIT
+    if state.left:
+        print(f"{say}; {state.left}; the same command goes on where it stopped", file=sys.stderr)
+        return 1
     print(f"{say}; records in {store.path} (next: bench report {_argument(store)})", file=sys.stderr)
     failed = counts["failed"] + counts["oom"] + counts["interrupted"]
     return 1 if failed or complete == 0 else 0

@@ -11,6 +11,8 @@ from bench.config import Cell
 from bench.results.store import Store
 
 STOP = "stop"
+#: Signals that reach every process of a group or of a job: the parent decides what they mean and tells its workers.
+OF_THE_PARENT = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR2") if hasattr(signal, name))
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,7 @@ class Outcome:
         unwritten: Why the record could not be written, such as a full disk; None where it was.
         died: Whether the worker died, so that nobody has written a record yet.
         elsewhere: Whether another process ran the cell meanwhile.
+        seconds: How long it took, where the one who reports it did not see it begin.
     """
 
     cell: str
@@ -32,6 +35,7 @@ class Outcome:
     unwritten: str | None = None
     died: bool = False
     elsewhere: bool = False
+    seconds: float | None = None
 
 
 def run_and_store(cell: Cell, store: Store, stop: threading.Event, concurrent_workers: int) -> Outcome:
@@ -47,12 +51,30 @@ def run_and_store(cell: Cell, store: Store, stop: threading.Event, concurrent_wo
     return Outcome(cell.id, str(record.status), record.reason)
 
 
-def worker_main(connection: Connection, store: Store, concurrent_workers: int) -> None:
+def signals_of_the_parent(how: int) -> None:
+    """Block or unblock `OF_THE_PARENT` in this thread, and in processes that it starts until they say otherwise.
+
+    Args:
+        how: signal.SIG_BLOCK or signal.SIG_UNBLOCK.
+    """
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(how, OF_THE_PARENT)
+
+
+def worker_main(connection: Connection, store: Store, concurrent_workers: int, devices: str | None = None) -> None:
     """Serve cells until the parent sends None; end at once when the parent is gone.
 
-    Ctrl-C reaches the whole process group: the parent decides what it means and tells the workers.
+    Args:
+        connection: To the parent.
+        store: Where records go.
+        concurrent_workers: Worker processes of the parent, this one included.
+        devices: What CUDA_VISIBLE_DEVICES is to be here; None leaves it.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in OF_THE_PARENT:
+        signal.signal(number, signal.SIG_IGN)
+    signals_of_the_parent(signal.SIG_UNBLOCK)
+    if devices is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = devices
     stop = threading.Event()
     inbox: queue.SimpleQueue[Cell | None] = queue.SimpleQueue()
 
