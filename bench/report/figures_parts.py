@@ -10,7 +10,7 @@ from bench.analysis import words
 from bench.analysis.speed import PARTS
 from bench.report.axes import spread
 from bench.report.plot import Panel, Plot, Scene, tidy
-from bench.report.style import PAPER, SERIES, canvas
+from bench.report.style import INK, SERIES, canvas
 
 #: Part of a step → colour and hatching, which tells neighbours apart without colours.
 LOOKS = dict(zip(PARTS, zip(SERIES, ("", "///", "", "..."), strict=False), strict=True))
@@ -54,7 +54,7 @@ def _panel(scene: Scene, rows: pd.DataFrame, optimizer: str) -> Panel:
         axes.grid(visible=False)
         bottom = pd.Series(0.0, index=shares.index)
         for part, (colour, hatch) in LOOKS.items():
-            looks: dict[str, Any] = {"color": colour, "hatch": hatch, "edgecolor": PAPER, "linewidth": 0.6}
+            looks: dict[str, Any] = {"color": colour, "hatch": hatch, "edgecolor": INK, "linewidth": 0.4}
             axes.bar(places, shares[part], bottom=bottom, width=0.82, **looks)
             bottom += shares[part]
         for place in labelled:
@@ -68,7 +68,7 @@ def _panel(scene: Scene, rows: pd.DataFrame, optimizer: str) -> Panel:
         axes.set_ylabel(say("figure.parts.share"))
         axes.set_title(say("figure.parts.panel", optimizer=optimizer))
         handles = [
-            Patch(facecolor=colour, hatch=hatch, edgecolor=PAPER, label=say(f"figure.parts.part.{part}"))
+            Patch(facecolor=colour, hatch=hatch, edgecolor=INK, linewidth=0.4, label=say(f"figure.parts.part.{part}"))
             for part, (colour, hatch) in LOOKS.items()
         ]
         figure.legend(handles=handles, loc="outside upper left", ncols=4, handlelength=1.6, columnspacing=1.2)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.tasks.layers import STACKED
-from bench.tasks.models import mlp
+from bench.tasks.models import logreg, mlp
 from bench.tasks.problem import Split
 from bench.tasks.task import Task
 from bench.training import trials as trials_module
@@ -110,6 +110,19 @@ def test_elementwise_optimizers_stack_exactly(name: str, implementation: str) ->
         assert choice.most == size
         assert found == expected
     assert {trial["status"] for trial in found} == {"complete", "diverged"}
+
+
+def test_metrics_are_taken_together_only_where_they_are_those_of_each_also_of_weights_that_began_at_zero() -> None:
+    task = dataclasses.replace(image_task(), model=logreg((1, 8, 8), 10))
+    assert not any(parameter.any() for parameter in task.initialise(0))
+    starts = starts_of((0.01, 0.02, 0.04, 0.08), range(4))
+    trials = trials_of(task, "sgd", starts)
+    stack = trials.stack(starts, APART[0])
+    stack.run(20, lambda: False)
+    together = task.evaluate_stacked(stack.evaluated, task.test, 1000)
+    singly = torch.stack([task.evaluate(stack.evaluated_of(number), task.test, 1000) for number in range(len(starts))])
+    assert torch.allclose(together, singly)
+    assert torch.equal(together, singly) or not trials._rehearsal(exact=True).evaluates_together(starts, 1000)
 
 
 def test_a_learning_rate_at_which_all_trials_diverged_stops_costing(monkeypatch: pytest.MonkeyPatch) -> None:

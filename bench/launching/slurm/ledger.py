@@ -6,9 +6,9 @@ failed from being run by one job after the other, and tells the launcher how far
 
 import contextlib
 import dataclasses
+import functools
 import json
 import os
-import pickle
 import shutil
 import socket
 import uuid
@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from pydantic import TypeAdapter
+
 from bench.config import Cell
 from bench.launching.settings import SlurmSettings
 from bench.launching.worker import Outcome
@@ -24,7 +26,7 @@ from bench.results.files import write_whole
 from bench.results.store import CELL_ID, Store
 
 FOLDER = "jobs"
-LAUNCH, BEGUN, ENDED, LOGS = "launch.pickle", "begun", "ended", "logs"
+LAUNCH, BEGUN, ENDED, LOGS = "launch.json", "begun", "ended", "logs"
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,12 @@ class Launch:
     gpus: int
 
 
+@functools.cache
+def _shape() -> TypeAdapter[Launch]:
+    """Return what reads a launch: composing thousands of cells anew in every job would take too long."""
+    return TypeAdapter(Launch)
+
+
 @dataclass(frozen=True)
 class Ledger:
     """The ledger of one launch in the folder `path`."""
@@ -61,10 +69,8 @@ class Ledger:
         ledger = cls(store.path.resolve() / FOLDER / name)
         for folder in (BEGUN, ENDED, LOGS):
             (ledger.path / folder).mkdir(parents=True)
-        # What is unpickled is run: nobody else is to write it.
-        descriptor = os.open(ledger.path / LAUNCH, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "wb") as stream:
-            pickle.dump(launch, stream)
+        # Sets are what JSON has not.
+        write_whole(ledger.path / LAUNCH, json.dumps(dataclasses.asdict(launch), default=sorted) + "\n")
         return ledger
 
     @property
@@ -74,10 +80,7 @@ class Ledger:
 
     def launch(self) -> Launch:
         """Return what is to be done."""
-        with (self.path / LAUNCH).open("rb") as stream:
-            launch = pickle.load(stream)
-        assert isinstance(launch, Launch)
-        return launch
+        return _shape().validate_python(json.loads((self.path / LAUNCH).read_text(encoding="utf-8")))
 
     def begin(self, cell: str) -> Path:
         """Note that a cell is begun here, and return the note; whoever outlives the cell removes it.

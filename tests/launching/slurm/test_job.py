@@ -1,5 +1,6 @@
 """What runs inside a job, run without one."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -60,9 +61,11 @@ def test_a_signal_to_every_process_of_a_job_leaves_the_cell_to_others(tmp_path: 
     job = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=environment())
     assert job.stdout is not None
     assert "begun" in job.stdout.readline()
-    # As scancel does, and more than once; the worker may not have got as far as to ignore it.
-    for process in [*psutil.Process(job.pid).children(recursive=True), psutil.Process(job.pid)] * 2:
-        process.send_signal(signal.SIGTERM)
+    # As scancel does, to its workers more than once; one may not have got as far as to ignore it.
+    workers = psutil.Process(job.pid).children(recursive=True)
+    for process in (*workers, psutil.Process(job.pid), *workers):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.send_signal(signal.SIGTERM)
     said, _ = job.communicate(timeout=120)
     assert job.returncode == 0, said
     assert said.splitlines()[-1] == "0"

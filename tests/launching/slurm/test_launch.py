@@ -12,7 +12,6 @@ from bench.launching.cell import run_cell
 from bench.launching.packing import Rates
 from bench.launching.slurm.cluster import Refused
 from bench.launching.slurm.launch import ENDING_SECONDS, Supervisor, Work
-from bench.launching.slurm.ledger import Ledger
 from bench.launching.worker import Outcome
 from bench.results.leases import Leases
 from tests.launching.slurm.launches import ledger_of, tiny
@@ -153,9 +152,3 @@ def test_a_refused_job_is_an_error_of_one_line_and_leaves_nothing(tmp_path: Path
     with pytest.raises(UsageError, match="Invalid partition name specified"):
         scene.run()
     assert not (scene.ledger.store.path / "jobs").exists()
-
-
-def test_what_is_pickled_is_for_nobody_else_to_write(tmp_path: Path) -> None:
-    ledger: Ledger = ledger_of(tmp_path, tiny(8))
-    assert (ledger.path / "launch.pickle").stat().st_mode & 0o777 == 0o600
-    assert ledger.launch().cells[0] == tiny(8)[0]
