@@ -187,10 +187,10 @@ def _cut(*_: Any, **__: Any) -> Any:
 def _cut_off(done: Called, train: bool) -> Iterator[None]:
     run, read, load = bench.launching.sweep._run, bench.report.build.read_sweep, bench.tasks.registry.load_images
 
-    def small(pending: Sequence[bench.config.Cell], store: Any, count: int, state: Any, finished: Any) -> None:
+    def small(pending: Sequence[bench.config.Cell], store: Any, local: Any, state: Any, finished: Any) -> None:
         if not (train and one_in(TRAINED_OF, done.words) and _is_small(pending)):
             raise CutOff
-        run(list(pending), store, 1, state, finished)
+        run(list(pending), store, bench.launching.sweep.Local(1), state, finished)
         done.trained = len(pending)
         outcomes = state.outcomes.values()
         done.crashed = [f"{o.reason}" for o in outcomes if o.status == "failed"]
