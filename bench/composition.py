@@ -198,6 +198,8 @@ def _check_flags(arguments: Sequence[str]) -> None:
             if not ended.code:
                 raise
             message = said.getvalue().strip().partition("error: ")[2]
+            if message.startswith("unrecognized arguments: ") and "=" in message:
+                message += "; overrides stand together, all before or all after the flags"
             raise UsageError(f"{message} (see bench run --help)") from None
     for word in asked.overrides:
         key = word.partition("=")[0].lstrip("+~")

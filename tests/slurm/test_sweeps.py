@@ -19,13 +19,11 @@ from tests.small import SMALL, digests, records, run
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 
-#: Trials one by one: where `training.stack=auto` measures which way is faster, a busy machine may measure otherwise.
-ALONE = ["training.stack=off"]
 #: Sixty cells of a moment.
-SIXTY = ["task=regression/linear", "optimizer=sgd,adam,adagrad,rmsprop,nadam", *ALONE]
+SIXTY = ["task=regression/linear", "optimizer=sgd,adam,adagrad,rmsprop,nadam"]
 SIXTY += ["batch_size=2,4,6,8,10,12,14,16,18,20,22,24"]
 #: Twelve that last long enough for something to happen to them.
-TWELVE = ["task=mnist5k/mlp", "optimizer=sgd,adam,adagrad", "batch_size=16,32,64,128", *ALONE]
+TWELVE = ["task=mnist5k/mlp", "optimizer=sgd,adam,adagrad", "batch_size=16,32,64,128"]
 TWELVE += ["budget.epochs=4", "budget.steps=null"]
 #: The launcher is back so long after the last cell, whatever becomes of jobs, seconds.
 BACK_SECONDS = 60.0
@@ -142,7 +140,7 @@ def test_jobs_cancelled_and_requeued_cost_no_cell(
 
 def test_a_job_out_of_time_is_followed_by_another(cluster: Cluster, tmp_path: Path) -> None:
     # Two cells that would never end, begun first, and two that wait for them.
-    grid = ["task=regression/linear", "batch_size=32,64", "budget.epochs=null", "budget.steps=3,1000000000", *ALONE]
+    grid = ["task=regression/linear", "batch_size=32,64", "budget.epochs=null", "budget.steps=3,1000000000"]
     sweep = Sweep(tmp_path, grid, jobs=1, processes=2, minutes=1, stop_seconds=15, attempts=1)
     sweep.finish(code=1, statuses=["complete", "complete", "failed", "failed"])
     first, second = sweep.jobs()
