@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[1]
 
+# Imported, it would configure logging anew, on which absl's handler closes the stream that pytest captures in.
+os.environ.setdefault("SUBMITIT_LOG_LEVEL", "NOCONFIG")
+
 # An environment that a speed check compares with need not have it.
 if importlib.util.find_spec("hypothesis"):
     from hypothesis import settings
