@@ -49,8 +49,8 @@ def self_test(asked: argparse.Namespace) -> int:
             raise UsageError(f"--{name} {getattr(asked, name)}: must be at least 0")
     with contextlib.ExitStack() as stack:
         out = asked.out or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-speed-self-test.")))
-        store = Store(out)
         subject, commit = stack.enter_context(_twice(asked))
+        store = Store(out)
         if asked.hog:
             stack.enter_context(hog())
         load = _LOADS[asked.hog]

@@ -58,6 +58,15 @@ def test_identical_code_passes_twice_the_time_is_caught_and_nothing_is_measured_
     assert (out / FILE).read_bytes() == before
 
 
+def test_what_cannot_be_checked_leaves_no_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert ended("-o", "out") == 2
+    assert "name the cases" in capfd.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("name", ["checks", "injections", "plain"])
 def test_negative_counts_are_refused(name: str, capfd: pytest.CaptureFixture[str]) -> None:
     assert ended(f"--{name}", "-1") == 2
