@@ -11,6 +11,7 @@ import socket
 import sys
 import tempfile
 import threading
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -175,7 +176,10 @@ def composing() -> Iterator[None]:
     """
     _LAUNCHED.clear()
     try:
-        yield
+        with warnings.catch_warnings():
+            # Hydra's advice on how a file might be written beside the line that says what is wrong with it.
+            warnings.filterwarnings("ignore", category=UserWarning, module=r"hydra\.")
+            yield
     except BenchError:
         raise
     # A file of the person's own can hold anything, and they look into it without asking what it is.
