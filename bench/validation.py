@@ -402,8 +402,9 @@ def check_energy(seconds: float) -> None:
 def check_measures(measure: MeasureConfig) -> list[str]:
     """Return what is measured at evaluation points: each name once, in the catalogue's order."""
     for name in measure.at_evaluations:
-        if name not in MEASURES:
-            raise unknown("measure", name, MEASURES)
+        # A file can have a list or a table there.
+        if not isinstance(name, str) or name not in MEASURES:
+            raise unknown("measure", str(name), MEASURES)
     factor = measure.rescaling
     if factor is not None and not (math.isfinite(factor) and factor > 0):
         raise UsageError(f"measure.rescaling={factor}: must be a finite number above 0, or null")
