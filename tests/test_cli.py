@@ -143,6 +143,7 @@ def one_line(capsys: pytest.CaptureFixture[str]) -> str:
         (["throughput", "-m", "nan"], "cannot read the override 'nan'"),
         (["status", "x", "--results-root", "x" * 300], "File name too long"),
         (["status", "\udcff"], "must be UTF-8 text without null characters"),
+        (["run", "measure.at_evaluations=[{name: x}]"], "unknown measure \"{'name': 'x'}\""),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
