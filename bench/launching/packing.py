@@ -2,7 +2,6 @@
 
 import heapq
 import math
-import re
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +13,6 @@ from bench.results.store import PLAN, Store
 
 #: How many records of a sweep are looked at, evenly over it: a glance at one takes a millisecond.
 MOST_RECORDS = 300
-_DEVICE = re.compile(r" B=\S+ (\S+)")
 
 
 @dataclass(frozen=True)
@@ -74,10 +72,9 @@ def _sample(planned: Planned, store: Store, cell: str) -> tuple[str, str, float]
         seen = store.glance(cell)
     except RecordError:
         return None
-    device = _DEVICE.search(planned.label)
-    if seen.status != CellStatus.COMPLETE or device is None:
+    if seen.status != CellStatus.COMPLETE:
         return None
-    return planned.label.partition(" ")[0], device[1], seen.seconds / planned.cost
+    return seen.task, seen.device, seen.seconds / planned.cost
 
 
 def _medians(samples: Sequence[tuple[str, str, float]]) -> Rates:

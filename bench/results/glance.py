@@ -24,6 +24,8 @@ class Glance:
         trials: Number of trials.
         diverged: How many of them diverged.
         label: The cell in a few words.
+        task: Its task.
+        device: Its device.
     """
 
     status: CellStatus
@@ -32,6 +34,8 @@ class Glance:
     trials: int
     diverged: int
     label: str
+    task: str
+    device: str
 
 
 def glance(content: bytes) -> Glance:
@@ -78,6 +82,8 @@ def _quick(text: str) -> Glance | None:
             trials=text.count('\n   "parameters_sha256": ', trials),
             diverged=text.count(f'\n   "status": "{TrialStatus.DIVERGED}"', trials),
             label=label(axes),
+            task=axes["task"],
+            device=axes["device"],
         )
     except (KeyError, TypeError):
         return None
@@ -101,6 +107,8 @@ def _whole(text: str) -> Glance:
         trials=len(record.trials),
         diverged=sum(trial.status == TrialStatus.DIVERGED for trial in record.trials),
         label=label(vars(record.axes)),
+        task=record.axes.task,
+        device=record.axes.device,
     )
 
 

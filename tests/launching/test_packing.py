@@ -59,6 +59,7 @@ def test_rates_are_medians_of_complete_records(tmp_path_factory: pytest.TempPath
 
 
 def put(store: Store, cell: str, label: str, seconds: float, cost: float, status: str = "complete") -> None:
-    changes = {} if status == "complete" else {"reason": "planted"}
+    task, *_, device = label.split()
+    changes = {"axes": {"task": task, "device": device}, "reason": None if status == "complete" else "planted"}
     store.write(record(cell, seconds={"training": seconds}, status=CellStatus(status), **changes), curves())
     add_to_plan(store, {cell: Planned(label, cost)})

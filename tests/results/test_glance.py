@@ -17,7 +17,9 @@ def test_known_record(monkeypatch: pytest.MonkeyPatch) -> None:
     content = record(axes=axes, status=CellStatus.FAILED, reason="a reason", trials=trials).to_json().encode()
     # A record as this suite writes it is not read whole.
     monkeypatch.delattr(Record, "from_json")
-    assert glance(content) == Glance("failed", "a reason", 2.0, 3, 2, "mnist5k/mlp sgd B=full cpu bfloat16")  # type: ignore[arg-type]
+    assert glance(content) == Glance(
+        CellStatus.FAILED, "a reason", 2.0, 3, 2, "mnist5k/mlp sgd B=full cpu bfloat16", "mnist5k/mlp", "cpu"
+    )
 
 
 @given(made=strategy(Record))

@@ -15,7 +15,7 @@ from bench.launching.slurm.ledger import LOGS, Launch, Ledger
 from bench.launching.slurm.watchdog import View, Watchdog
 from bench.launching.worker import Outcome
 from bench.results.leases import live_leases
-from bench.results.record import CellStatus, RecordError
+from bench.results.record import FINISHED, RecordError
 from bench.results.store import RECORD, Store
 
 #: How often the ledger is looked at, seconds.
@@ -188,13 +188,13 @@ class Supervisor:
 
     def _done_by_others(self, progress: SweepProgress) -> None:
         """Take what was finished by those who note nothing in this ledger: another sweep, or a job that died then."""
+        store = self._ledger.store
         for cell in list(self._left):
-            store = self._ledger.store
             try:
                 status = store.glance(cell).status if (store.cell_path(cell) / RECORD).exists() else None
             except RecordError:
                 continue
-            if status in (CellStatus.COMPLETE, CellStatus.OOM) and not self._ledger.has_ended(cell):
+            if status in FINISHED and not self._ledger.has_ended(cell):
                 self._end(Outcome(cell, str(status), None, elsewhere=True), progress)
 
     def _submit(self, count: int) -> None:
