@@ -1,6 +1,6 @@
 """Axes that several figures share: batch sizes in octaves, plain numbers, legends that cover nothing."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -30,10 +30,32 @@ def batch_axis(axes: Axes, sizes: Sequence[int], full: set[int], say: Messages, 
     """
     axes.set_xscale("log", base=2)
     axes.set_xlim(sizes[0] / 1.5, sizes[-1] * 1.5)
-    shown = spread(sizes, most)
-    axes.xaxis.set_major_locator(FixedLocator(list(shown)))
-    axes.xaxis.set_major_formatter(FixedFormatter([say.short_batch(size, size in full) for size in shown]))
+    _label(axes, {size: size for size in spread(sizes, most)}, full, say)
     axes.xaxis.set_minor_locator(NullLocator())
+
+
+def batch_places(
+    axes: Axes, sizes: Sequence[int], full: set[int], say: Messages, most: int, first: float = 0.0
+) -> list[int]:
+    """Label a horizontal axis on which batch sizes stand side by side, one apart; return which of them are labelled.
+
+    Args:
+        axes: Axes to set up.
+        sizes: Batch sizes, ascending.
+        full: Those that are the whole training split.
+        say: The language of the label.
+        most: How many labels fit side by side.
+        first: Where the first one stands.
+    """
+    shown = spread(sizes, most)
+    _label(axes, {size: sizes.index(size) + first for size in shown}, full, say)
+    return shown
+
+
+def _label(axes: Axes, places: Mapping[int, float], full: set[int], say: Messages) -> None:
+    """Write batch sizes where they stand on the horizontal axis."""
+    axes.xaxis.set_major_locator(FixedLocator(list(places.values())))
+    axes.xaxis.set_major_formatter(FixedFormatter([say.short_batch(size, size in full) for size in places]))
     axes.set_xlabel(say("axis.batch"))
 
 

@@ -13,6 +13,7 @@ from bench.analysis.rules import RULES
 from bench.analysis.study import records
 from bench.report import descriptions
 from bench.report.axes import (
+    batch_places,
     dodge,
     guide,
     hollow_rings,
@@ -20,7 +21,6 @@ from bench.report.axes import (
     number_axis,
     percent_axis,
     shade,
-    spread,
 )
 from bench.report.plot import Panel, Plot, Scene, tidy
 from bench.report.style import DASHES, INK, MARKERS, RAMP, SERIES, canvas
@@ -362,13 +362,10 @@ def _map_panel(scene: Scene, rows: pd.DataFrame, optimizer: str) -> Panel:
         for row in records(rows):
             place = (sizes.index(int(row["batch_size"])), len(rates) - 1 - rates.index(float(row["lr"])))
             _map_marks(axes, place, int(row["diverged"]), bool(row["best"]))
-        labelled = spread(sizes, 9)
-        axes.xaxis.set_major_locator(FixedLocator([sizes.index(size) + 0.5 for size in labelled]))
-        axes.xaxis.set_major_formatter(FixedFormatter([scene.short_batch(size) for size in labelled]))
+        batch_places(axes, sizes, scene.full, scene.say, 9, first=0.5)
         axes.yaxis.set_major_locator(FixedLocator([place + 0.5 for place in range(len(rates))]))
         axes.yaxis.set_major_formatter(FixedFormatter([words.learning_rate(rate) for rate in rates[::-1]]))
         axes.tick_params(rotation=0, length=0)
-        axes.set_xlabel(scene.say("axis.batch"))
         axes.set_ylabel(scene.say("axis.lr"))
         axes.set_title(optimizer)
         told = descriptions.divergence(rows, scene.batch, scene.say)

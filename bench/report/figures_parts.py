@@ -4,11 +4,11 @@ from typing import Any
 
 import pandas as pd
 from matplotlib.patches import Patch
-from matplotlib.ticker import FixedFormatter, FixedLocator, FuncFormatter
+from matplotlib.ticker import FixedLocator, FuncFormatter
 
 from bench.analysis import words
 from bench.analysis.speed import PARTS
-from bench.report.axes import spread
+from bench.report.axes import batch_places
 from bench.report.plot import Panel, Plot, Scene, tidy
 from bench.report.style import INK, SERIES, canvas
 
@@ -47,7 +47,6 @@ def _panel(scene: Scene, rows: pd.DataFrame, optimizer: str) -> Panel:
     whole = rows.drop_duplicates("batch_size").set_index("batch_size")["step_ms"].sort_index()
     sizes = [int(size) for size in shares.index]
     places = range(len(sizes))
-    labelled = [sizes.index(size) for size in spread(sizes, LABELS)]
     with scene.style():
         figure = canvas(height=3.7)
         axes = figure.add_subplot()
@@ -57,14 +56,12 @@ def _panel(scene: Scene, rows: pd.DataFrame, optimizer: str) -> Panel:
             looks: dict[str, Any] = {"color": colour, "hatch": hatch, "edgecolor": INK, "linewidth": 0.4}
             axes.bar(places, shares[part], bottom=bottom, width=0.82, **looks)
             bottom += shares[part]
-        for place in labelled:
-            axes.text(place, 1.015, words.number(float(whole.iloc[place]), 2), ha="center", va="bottom", fontsize=8.5)
         axes.set_ylim(0, 1.09)
         axes.yaxis.set_major_locator(FixedLocator([0, 0.25, 0.5, 0.75, 1]))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.0f}"))
-        axes.xaxis.set_major_locator(FixedLocator(labelled))
-        axes.xaxis.set_major_formatter(FixedFormatter([scene.short_batch(sizes[place]) for place in labelled]))
-        axes.set_xlabel(say("axis.batch"))
+        for size in batch_places(axes, sizes, scene.full, say, LABELS):
+            step = words.number(float(whole[size]), 2)
+            axes.text(sizes.index(size), 1.015, step, ha="center", va="bottom", fontsize=8.5)
         axes.set_ylabel(say("figure.parts.share"))
         axes.set_title(say("figure.parts.panel", optimizer=optimizer))
         handles = [
