@@ -49,7 +49,7 @@ def describe_jobs(settings: SlurmSettings, store: Store, done: Sequence[Cell], p
         return
     work = Work.of(pending, rates, settings)
     jobs = work.jobs(work.cells.keys())
-    each = [rates.seconds(cell) for cell in pending]
+    each = [work.seconds.get(cell.id) for cell in pending]
     known = None not in each
     weights = [seconds for seconds in each if seconds is not None] if known else [cell.cost for cell in pending]
     processes = pack(weights, jobs * settings.processes)

@@ -21,7 +21,7 @@ from bench.launching.pool import Pool
 from bench.launching.progress import SweepProgress
 from bench.launching.queue import AGAIN_SECONDS, CellQueue
 from bench.launching.resume import divide
-from bench.launching.worker import Outcome, run_and_store
+from bench.launching.worker import Outcome, record_death, run_and_store
 from bench.results.files import temporary_name
 from bench.results.leases import Leases, remove_dead_leases
 from bench.results.plan import Planned, add_to_plan
@@ -258,7 +258,7 @@ def _run(pending: list[Cell], store: Store, local: Local, state: SweepState, fin
 
         def ended(cell: Cell, outcome: Outcome) -> bool:
             if outcome.died:
-                outcome = _record_death(cell, store, outcome)
+                outcome = record_death(cell, store, outcome)
             state.outcomes[cell.id] = outcome
             progress.ended(cell, outcome)
             queue.give_back(cell)
@@ -324,17 +324,6 @@ def _terminable() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def _record_death(cell: Cell, store: Store, outcome: Outcome) -> Outcome:
-    """Write the record of a cell whose worker died; one that somebody has completed stays and counts."""
-    from bench.launching.cell import failed_record
-
-    try:
-        in_place = store.write(*failed_record(cell, outcome.reason or ""))
-    except OSError as error:
-        return Outcome(cell.id, outcome.status, outcome.reason, f"{store.path}: {error.strerror}")
-    return outcome if in_place else Outcome(cell.id, str(CellStatus.COMPLETE), None, elsewhere=True)
 
 
 def _mirror(store: Store, cells: Sequence[Cell]) -> None:

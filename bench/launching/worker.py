@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 
 from bench.config import Cell
+from bench.results.record import CellStatus
 from bench.results.store import Store
 
 STOP = "stop"
@@ -49,6 +50,17 @@ def run_and_store(cell: Cell, store: Store, stop: threading.Event, concurrent_wo
         unwritten = f"{store.cell_path(cell.id)}: {error.strerror or error}"
         return Outcome(cell.id, str(record.status), record.reason, unwritten)
     return Outcome(cell.id, str(record.status), record.reason)
+
+
+def record_death(cell: Cell, store: Store, outcome: Outcome) -> Outcome:
+    """Write the record of a cell whose worker died; one that somebody has completed stays and counts."""
+    from bench.launching.cell import failed_record
+
+    try:
+        in_place = store.write(*failed_record(cell, outcome.reason or ""))
+    except OSError as error:
+        return Outcome(cell.id, outcome.status, outcome.reason, f"{store.path}: {error.strerror}")
+    return outcome if in_place else Outcome(cell.id, str(CellStatus.COMPLETE), None, elsewhere=True)
 
 
 def signals_of_the_parent(how: int) -> None:

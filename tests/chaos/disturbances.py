@@ -112,24 +112,22 @@ def stop(round_: "Round", draw: random.Random) -> str:
 def full_disk(round_: "Round", draw: random.Random) -> str:
     """Leave no room until the sweeps have ended."""
     assert round_.disk is not None
-    round_.disk.fill()
-    try:
-        round_.wait_for_end()
-        round_.check("the disk is full")
-    finally:
-        round_.disk.free()
-    return "until all sweeps had ended"
+    return _until_the_end(round_, "the disk is full", round_.disk.fill, round_.disk.free)
 
 
 def read_only(round_: "Round", draw: random.Random) -> str:
     """Let nothing be written until the sweeps have ended."""
     assert round_.disk is not None
-    round_.disk.protect()
+    return _until_the_end(round_, "the store is read-only", round_.disk.protect, round_.disk.unprotect)
+
+
+def _until_the_end(round_: "Round", what: str, begin: Callable[[], None], end: Callable[[], None]) -> str:
+    begin()
     try:
         round_.wait_for_end()
-        round_.check("the store is read-only")
+        round_.check(what)
     finally:
-        round_.disk.unprotect()
+        end()
     return "until all sweeps had ended"
 
 

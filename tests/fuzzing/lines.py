@@ -28,7 +28,7 @@ WORDS = (
     *("sgd", "SGD", "adam", "cpu", "cuda:0", "cuda:-1", "gpu", "float32", "keep", "val_loss", "torch.optim:SGD", "???"),
     *("=cmd|' /C calc'!A0", "@SUM(1)", "<script>alert(1)</script>", "%s%n{0}", "a" * 300, "/" * 50, "a:b", "a=b"),
     *("nowhere.py:Thing", "planted.py:Planted", "planted.py", "planted:planted", "planted.py:other", ":", "os:system"),
-    *("../x", "../../work/x", "./x", "x/y", "x/../../y", ".", "..", ".hidden", "-x", "con", "/dev/null", "/dev/null/x"),
+    *("../x", "../../over/x", "./x", "x/y", "x/../../y", ".", "..", ".hidden", "-x", "con", "/dev/null", "/dev/null/x"),
     *("/proc/nothing", "~", "~nobody/x", "records.txt", "file", "results", "results/fuzzed", "a\nb", "a\tb", "a\x00b"),
     *(
         "\x1b[31mred",

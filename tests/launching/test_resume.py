@@ -7,12 +7,11 @@ import pytest
 
 from bench.config import Cell
 from bench.errors import UsageError
-from bench.launching import sweep as sweep_module
 from bench.launching.cell import failed_record
 from bench.launching.pool import Pool
 from bench.launching.queue import CellQueue
 from bench.launching.resume import divide
-from bench.launching.worker import Outcome
+from bench.launching.worker import Outcome, record_death
 from bench.results.leases import Leases
 from bench.results.record import FINISHED, CellStatus
 from bench.results.store import Store
@@ -52,10 +51,10 @@ def test_a_record_of_a_newer_version_is_not_lost(tmp_path: Path) -> None:
 def test_a_cell_that_was_complete_when_its_worker_died_is_complete(tmp_path: Path) -> None:
     cell, store = small_cell(), Store(tmp_path / "default")
     died = Outcome(cell.id, "failed", "its worker process was killed by SIGKILL", died=True)
-    assert sweep_module._record_death(cell, store, died) == died
+    assert record_death(cell, store, died) == died
     assert store.read(cell.id).status == CellStatus.FAILED
     store.write(record(cell.id), curves())
-    outcome = sweep_module._record_death(cell, store, died)
+    outcome = record_death(cell, store, died)
     assert (outcome.status, outcome.reason, outcome.elsewhere) == ("complete", None, True)
     assert store.read(cell.id) == record(cell.id)
 

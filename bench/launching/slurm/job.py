@@ -15,9 +15,9 @@ from bench.errors import BenchError
 from bench.launching.pool import Pool
 from bench.launching.queue import CellQueue
 from bench.launching.slurm.ledger import Launch, Ledger
-from bench.launching.worker import OF_THE_PARENT, Outcome
+from bench.launching.worker import OF_THE_PARENT, Outcome, record_death
 from bench.results.leases import Leases
-from bench.results.record import FINISHED, CellStatus, RecordError
+from bench.results.record import FINISHED, CellStatus
 
 #: How long a job without a cell of its own to run waits for those of others before it frees its node, seconds.
 IDLE_SECONDS = 60.0
@@ -190,10 +190,7 @@ class Job:
         try:
             stopped = outcome.status == CellStatus.INTERRUPTED or (self._signal is not None and outcome.died)
             if outcome.died and not stopped:
-                from bench.launching.cell import failed_record
-
-                self._store.write(*failed_record(cell, outcome.reason or ""))
-                outcome = self._as_stored(outcome)
+                outcome = record_death(cell, self._store, outcome)
             if outcome.unwritten:
                 self._unwritten = outcome.unwritten
                 return
@@ -202,14 +199,6 @@ class Job:
             print(f"{cell.id} {cell.label}: {outcome.status} {outcome.reason or ''}".rstrip(), flush=True)
         except OSError as error:
             self._unwritten = f"{error.filename or self._store.path}: {error.strerror or error}"
-
-    def _as_stored(self, outcome: Outcome) -> Outcome:
-        """Return what the record says: a process may die after it has put a complete one in place."""
-        try:
-            record = self._store.read(outcome.cell)
-        except RecordError:
-            return outcome
-        return Outcome(outcome.cell, str(record.status), record.reason, died=True)
 
     @contextmanager
     def _stoppable(self) -> Iterator[None]:
