@@ -145,10 +145,12 @@ class Trials:
         exact = self.task.device.type == "cpu"
         if self.compiled and exact:
             return self._rounded("compiled gradients round otherwise in a stack")
+        if exact and self._tiny():
+            return self._by_rule()
         rehearsal = self._rehearsal(exact)
         apart, reason = self._fitting(rehearsal, LEAST_STACK, APART)
         if apart is None:
-            return self._rounded(reason)
+            return self._one_by_one(reason)
         alone = _step_seconds(self.stepper(self.starts[0], graphs=self.graphs))
         gains = {size: self._gain(size, apart, alone) for size in self.sizes()}
         reason = "no stack fits the memory"
@@ -158,7 +160,7 @@ class Trials:
             layout, reason = self._fitting(rehearsal, size, _merged(apart))
             if layout is not None:
                 return self._stacked(size, layout, rehearsal.exact)
-        return self._rounded(reason)
+        return self._one_by_one(reason)
 
     def fits(self, sizes: Sequence[int], exact: bool) -> tuple[dict[int, Layout], str | None]:
         """Return the sizes at which trials of a stack end as they do alone, and how they lie there; else why none is.
@@ -201,6 +203,19 @@ class Trials:
         largest = max(blocks, key=len)
         together = self._rehearsal(exact).evaluates_together(largest, self.plan.evaluation_batch_size)
         return Choice(blocks, layout, together, path, exact)
+
+    def _by_rule(self) -> Choice:
+        """Stack the trials of a tiny model: the largest stack in which a rehearsal finds their bits, else the largest.
+
+        Products of so few numbers round alike by luck, in a rehearsal too, so that no timing is to decide their bits.
+        """
+        reason = None
+        for exact in (True, False):
+            fits, reason = self.fits(self.sizes(), exact)
+            if fits:
+                size = max(fits)
+                return self._stacked(size, fits[size], exact)
+        return self._one_by_one(reason or "no stack fits the memory")
 
     def _rounded(self, reason: str | None) -> Choice:
         """Stack the trials of a tiny model to rounding; those of others not at all, for the reason given."""

@@ -260,6 +260,14 @@ def test_the_fastest_is_chosen_and_a_stack_that_gains_nothing_is_not(monkeypatch
     assert (choice.path, choice.reason) == (ONE_BY_ONE, "stacked, trials are 1.00 times as fast")
 
 
+@pytest.mark.parametrize("gain", [0.0, 1.0, 100.0])
+def test_no_timing_decides_how_tiny_models_are_trained(gain: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Trials, "_gain", lambda *_: gain)
+    task = dataclasses.replace(image_task(), model=logreg((1, 8, 8), 10))
+    choice = trials_of(task, "adam", starts_of((0.01, 0.1), (0,)), batch_size=2, steps=200).choose("auto")
+    assert (choice.path, choice.most) == ("native", 2)
+
+
 def test_stacks_stay_within_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     trials = trials_of(image_task(), "sgd", starts_of([0.01, 0.1], [0, 1, 2]), steps=200)
     assert trials.sizes() == [6, 2]
