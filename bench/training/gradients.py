@@ -1,8 +1,8 @@
 """Gradients of a batch without autograd's bookkeeping.
 
 The operations of a loss and its backward pass are traced once for each shape of a batch and then played back, the same
-kernels on the same operands in the same order, so not a bit differs; what is saved is recording a graph at every step,
-which is most of the time of a small one.
+kernels on the same operands in the same order, so not a bit differs; what is saved is recording a graph at every step
+and computing the loss itself, which is most of the time of a small one.
 """
 
 import math
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, fx
 
 from bench.tasks.task import Task
+from bench.training.traces import folded, lean
 
 #: Parameters and buffers, inputs, labels → loss.
 Loss = Callable[[Sequence[Tensor], Tensor, Tensor], Tensor]
@@ -128,7 +129,7 @@ def traced(gradient: Gradient, weights: Sequence[Tensor], inputs: Tensor, labels
     # Imported late: it takes a while, and cells that trace nothing need none of it.
     from torch.fx.experimental.proxy_tensor import make_fx
 
-    return _lean(make_fx(gradient)(*copies(weights), inputs, labels))
+    return lean(make_fx(gradient)(*copies(weights), inputs, labels))
 
 
 def _checked(loss: Loss, weights: Sequence[Tensor], parameters: int, inputs: Tensor, labels: Tensor) -> Gradient | None:
@@ -136,7 +137,7 @@ def _checked(loss: Loss, weights: Sequence[Tensor], parameters: int, inputs: Ten
     gradient = recorded(loss, parameters)
     try:
         # Not the module itself, whose call is a good deal of bookkeeping.
-        played: Gradient = traced(gradient, weights, inputs, labels).forward
+        played: Gradient = folded(traced(gradient, weights, inputs, labels)).forward
     except RuntimeError:
         # An operation that cannot be traced: autograd goes on doing it.
         return None
@@ -167,19 +168,3 @@ def relative_difference(found: Sequence[Tensor], expected: Sequence[Tensor]) -> 
         return math.nan
     difference, norm = float((a - b)[finite].norm()), float(b[finite].norm())
     return difference / norm if norm else (math.inf if difference else 0.0)
-
-
-def _lean(module: fx.GraphModule) -> fx.GraphModule:
-    """Drop operations that change nothing: aliases, what is turned twice, what no gradient depends on."""
-    graph, aten = module.graph, torch.ops.aten
-    for node in list(graph.nodes):
-        if node.op != "call_function":
-            continue
-        of = node.args[0] if node.args else None
-        if node.target in (aten.detach.default, aten.alias.default):
-            node.replace_all_uses_with(of)
-        elif node.target is aten.t.default and isinstance(of, fx.Node) and of.target is aten.t.default:
-            node.replace_all_uses_with(of.args[0])
-    graph.eliminate_dead_code()
-    module.recompile()
-    return module

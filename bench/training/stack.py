@@ -23,6 +23,9 @@ from bench.training.seeds import Start
 from bench.training.stepper import PLAIN, Method, Replaying, lean_step, synchronise
 
 Build = Callable[[list[Tensor], float], torch.optim.Optimizer]
+#: Gradients of at most so many numbers are copied to where the optimizers look for them: that costs less than cutting
+#: them into views anew at every step.
+COPIED = 1 << 15
 
 
 class Layout(NamedTuple):
@@ -86,6 +89,8 @@ class Stack(Replaying):
         if task.model.training_forward:
             self._buffers = [b.expand(len(starts), *b.shape).clone() for b in self._buffers]
         self._averages = [p.clone() for p in self._parameters] if method.average is not None else None
+        # Trials of each view: those of a learning rate, or one.
+        self._width = len({start.seed for start in starts}) if layout.views else 1
         self._views = [self._cut(p) for p in self._parameters]
         self.optimizers = self._built(build)
         self._traced = gradients
@@ -99,11 +104,6 @@ class Stack(Replaying):
             for group in optimizer.param_groups
             if (key := learning_rate_key(group) or "lr") in group
         }
-
-    @property
-    def _width(self) -> int:
-        """Trials of each learning rate."""
-        return len({start.seed for start in self.starts})
 
     @property
     def weights(self) -> list[Tensor]:
@@ -139,7 +139,7 @@ class Stack(Replaying):
 
     def state_of(self, trial: int) -> list[Tensor]:
         """Return what the optimizers keep for a trial: parameter by parameter, by name."""
-        width = self._width if self.layout.views else 1
+        width = self._width
         state: dict[Any, Any] = {}
         for optimizer in self.optimizers:
             state |= optimizer.state
@@ -184,14 +184,21 @@ class Stack(Replaying):
         return self._player.tracing_seconds + (self._replay.seconds if self._replay else 0.0)
 
     def _plain_step(self, inputs: Tensor, labels: Tensor) -> None:
-        self._hand_out(self.gradients(inputs, labels), self._width if self.layout.views else 1)
+        self._hand_out(self.gradients(inputs, labels))
         for optimizer in self.optimizers:
             lean_step(optimizer)()
 
-    def _hand_out(self, gradients: Sequence[Tensor], width: int) -> None:
-        """Put gradients where the optimizers look for them: each view has `width` trials."""
+    def _hand_out(self, gradients: Sequence[Tensor]) -> None:
+        """Put gradients where the optimizers look for them."""
+        if self._gradients is not None:
+            torch._foreach_copy_(self._gradients, list(gradients))
+            # An optimizer may have put others in their place.
+            for view, piece in self._pieces:
+                view.grad = piece
+            return
+        width = self._width
         for several, value in zip(self._views, gradients):  # noqa: B905 - strict costs in the hot loop
-            pieces = value.unbind() if width == 1 else value.split(width)
+            pieces = value.split(width) if width > 1 else value.unbind()
             for view, piece in zip(several, pieces):  # noqa: B905
                 view.grad = piece
 
@@ -199,10 +206,9 @@ class Stack(Replaying):
         parameters = self._parameters
         updates = [lean_step(optimizer) for optimizer in self.optimizers]
         factor, averages, decay = self.method.factor, self._averages, self.method.average
-        width = self._width if self.layout.views else 1
         for gathered in self.batches.take(steps):
             for inputs, labels in gathered:
-                self._hand_out(self.gradients(inputs, labels), width)
+                self._hand_out(self.gradients(inputs, labels))
                 if factor:
                     self._set_rates(factor(self.steps))
                 for update in updates:
@@ -224,7 +230,7 @@ class Stack(Replaying):
     def _cut(self, stacked: Tensor) -> list[Tensor]:
         """Return the views that optimizers hold: one for each learning rate, or one for each trial."""
         whole = stacked.detach()
-        return list(whole.split(self._width) if self.layout.views and self._width > 1 else whole.unbind())
+        return list(whole.split(self._width) if self._width > 1 else whole.unbind())
 
     def _built(self, build: Build) -> list[torch.optim.Optimizer]:
         rates = list(dict.fromkeys(start.lr for start in self.starts))
@@ -243,6 +249,14 @@ class Stack(Replaying):
         return [first]
 
     def _require_gradients(self) -> None:
+        self._gradients: list[Tensor] | None = None
+        if sum(p.numel() for p in self._parameters) <= COPIED:
+            self._gradients = [torch.zeros_like(p, requires_grad=False) for p in self._parameters]
+            self._pieces = [
+                pair
+                for several, whole in zip(self._views, self._gradients, strict=True)
+                for pair in zip(several, self._cut(whole), strict=True)
+            ]
         for parameter in self._parameters:
             parameter.requires_grad_()
         self._player = Player(self.task.stacked_loss, self.weights, len(self._parameters), self._traced)
@@ -280,7 +294,7 @@ class Stack(Replaying):
 
     def _owners(self) -> list[Start]:
         """Return the first trial of each view."""
-        return self.starts[:: self._width] if self.layout.views else self.starts
+        return self.starts[:: self._width]
 
 
 def _forget(optimizer: torch.optim.Optimizer, views: Sequence[Tensor]) -> bool:

@@ -13,6 +13,7 @@ from bench.tasks.layers import STACKED
 from bench.tasks.models import logreg, mlp
 from bench.tasks.problem import Split
 from bench.tasks.task import Task
+from bench.training import stack as stack_module
 from bench.training import trials as trials_module
 from bench.training.loop import Plan, Trial
 from bench.training.seeds import Start
@@ -217,6 +218,28 @@ def test_an_optimizer_that_mixes_its_parameters_is_not_stacked() -> None:
     several = Trials(task, lambda p, lr: Mixed(p, lr), plan_of(steps=200), starts_of([0.1, 0.2], [0]))
     fits, _ = several.fits([2], exact=True)
     assert fits == {2: APART[0]._replace(views=True)}
+
+
+@pytest.mark.parametrize("holds", [False, True])
+def test_copied_gradients_may_be_replaced_but_not_held_on_to(holds: bool) -> None:
+    class Difference(torch.optim.SGD):
+        """Adds what the gradient has changed by since the last step."""
+
+        def step(self, closure: Any = None) -> Any:
+            for group in self.param_groups:
+                for parameter in group["params"]:
+                    gradient = parameter.grad
+                    before = self.state[parameter].get("before", gradient)
+                    self.state[parameter]["before"] = gradient if holds else gradient.clone()
+                    parameter.grad = gradient + (gradient - before)
+            return super().step()
+
+    task = image_task()
+    trials = Trials(task, lambda p, lr: Difference(p, lr), plan_of(steps=200), starts_of([0.1, 0.2], [0, 1]))
+    assert bool(trials.fits([4], exact=True)[0]) is not holds
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stack_module, "COPIED", 0)
+        assert trials.fits([4], exact=True)[0]
 
 
 def test_models_without_stacked_layers_go_through_vmap(task: Task) -> None:
