@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from scipy.stats import t as student
+from scipy.special import stdtrit
 
 #: Coverage of every interval here.
 CONFIDENCE = 0.95
@@ -68,5 +68,6 @@ def ratio_interval(above: Sequence[float], below: Sequence[float]) -> Estimate:
 
 
 def _around(value: float, error: float, n: int) -> Estimate:
-    half = error * float(student.ppf((1 + CONFIDENCE) / 2, n - 1)) if n > 1 else math.nan
+    # The quantile of scipy.stats.t, whose import takes as long as a fifth of everything else that a worker imports.
+    half = error * float(stdtrit(n - 1, (1 + CONFIDENCE) / 2)) if n > 1 else math.nan
     return Estimate(value, value - half, value + half)
