@@ -35,8 +35,9 @@ if TYPE_CHECKING:
 #: Of models of more than so many numbers it gains little, a fifth or so.
 LEAST_STEPS, LEAST_STEPS_LARGE, LARGE = 100, 500, 10_000
 LEAST_STACK = 2
-#: Seconds that each candidate is timed for at least.
-TIMED_SECONDS = 0.01
+#: Seconds that the last windows are timed for in which candidates are compared: that part of what all trials would
+#: take one by one, within these limits.
+TIMED_SHARE, TIMED_SECONDS, TIMED_SECONDS_MOST = 1e-3, 0.01, 0.1
 #: A stack has to be faster than one by one by this factor.
 LEAST_GAIN = 1.03
 #: Part of the free memory that a stack may take. Parameters count six times: themselves, gradients, state.
@@ -151,8 +152,7 @@ class Trials:
         apart, reason = self._fitting(rehearsal, LEAST_STACK, APART)
         if apart is None:
             return self._one_by_one(reason)
-        alone = _step_seconds(self.stepper(self.starts[0], graphs=self.graphs))
-        gains = {size: self._gain(size, apart, alone) for size in self.sizes()}
+        gains = self._gains(apart)
         reason = "no stack fits the memory"
         for size in sorted(gains, key=gains.__getitem__, reverse=True):
             if gains[size] < LEAST_GAIN:
@@ -305,12 +305,25 @@ class Trials:
                 return layout, None
         return None, reason
 
-    def _gain(self, size: int, apart: Layout, alone: float) -> float:
+    def _gains(self, apart: Layout) -> dict[int, float]:
+        """Return how many times as fast a trial of a stack of each size is as one alone."""
+
+        def alone(window: float) -> float:
+            return _step_seconds(self.stepper(self.starts[0], graphs=self.graphs), window)
+
+        step = alone(TIMED_SECONDS)
+        everything = step * (self.plan.steps or 0) * len(self.starts)
+        window = min(max(TIMED_SHARE * everything, TIMED_SECONDS), TIMED_SECONDS_MOST)
+        if window > TIMED_SECONDS:
+            step = alone(window)
+        return {size: self._gain(size, apart, step, window) for size in self.sizes()}
+
+    def _gain(self, size: int, apart: Layout, alone: float, window: float) -> float:
         """Return how many times as fast a trial of a stack is as one alone, whose step takes `alone` seconds."""
         block = max(self.blocks(size), key=len)
         for layout in _merged(apart):
             try:
-                return alone / (_step_seconds(self.stack(block, layout, graphs=self.graphs)) / len(block))
+                return alone / (_step_seconds(self.stack(block, layout, graphs=self.graphs), window) / len(block))
             except Exception:
                 continue
         return 0.0
@@ -362,8 +375,13 @@ def _parts(items: Sequence[Item], most: int) -> list[Sequence[Item]]:
     return [items[a:b] for a, b in pairwise(cuts)]
 
 
-def _step_seconds(stepper: Stepper | Stack) -> float:
-    """Return the seconds of a step, of all trials of a stack: the faster of the last two of windows that double."""
+def _step_seconds(stepper: Stepper | Stack, window: float) -> float:
+    """Return the seconds of a step, of all trials of a stack: the faster of the last two of windows that double.
+
+    Args:
+        stepper: What takes steps.
+        window: Seconds that the last one takes at least, but for a factor of two.
+    """
     cpu = stepper.task.device.type == "cpu"
     trials = len(stepper.starts) if isinstance(stepper, Stack) else 1
     # On a CPU the process's own time: what else runs there delays one contestant or the other. Elsewhere the training
@@ -372,7 +390,7 @@ def _step_seconds(stepper: Stepper | Stack) -> float:
     stepper.run(1, lambda: False)
     taken: list[float] = []
     steps = 1
-    while len(taken) < 2 or taken[-1] * steps / 2 < TIMED_SECONDS:
+    while len(taken) < 2 or taken[-1] * steps / 2 < window:
         start = clock()
         stepper.run(steps, lambda: False)
         taken.append((clock() - start) / steps)

@@ -276,11 +276,28 @@ def test_blocks_share_batches_as_long_as_they_can() -> None:
 def test_the_fastest_is_chosen_and_a_stack_that_gains_nothing_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
     task = image_task()
     trials = trials_of(task, "sgd", starts_of([0.01, 0.02, 0.1], [0, 1]), steps=200)
-    monkeypatch.setattr(Trials, "_gain", lambda self, size, apart, alone: {6: 1.5, 3: 2.0, 2: 1.0}[size])
+    monkeypatch.setattr(Trials, "_gain", lambda self, size, *_: {6: 1.5, 3: 2.0, 2: 1.0}[size])
     assert trials.choose("auto").most == 3
-    monkeypatch.setattr(Trials, "_gain", lambda self, size, apart, alone: 1.0)
+    monkeypatch.setattr(Trials, "_gain", lambda *_: 1.0)
     choice = trials.choose("auto")
     assert (choice.path, choice.reason) == (ONE_BY_ONE, "stacked, trials are 1.00 times as fast")
+
+
+@pytest.mark.parametrize(("steps", "window"), [(200, 0.01), (10**9, 0.1)])
+def test_the_longer_trials_take_the_longer_candidates_are_timed(
+    steps: int, window: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timed = []
+
+    def step_seconds(stepper: Any, window: float) -> float:
+        timed.append(window)
+        return 1e-3
+
+    monkeypatch.setattr(trials_module, "_step_seconds", step_seconds)
+    trials = trials_of(image_task(), "sgd", starts_of([0.01, 0.02], [0, 1]), steps=steps)
+    assert trials.choose("auto").most == 4
+    # One by one first, to see how long that takes; stacks of four and of two at last.
+    assert (timed[0], timed[-2:]) == (0.01, [window] * 2)
 
 
 @pytest.mark.parametrize("gain", [0.0, 1.0, 100.0])
