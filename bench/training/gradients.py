@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, fx
 
 from bench.tasks.task import Task
-from bench.training.traces import folded, lean
+from bench.training.traces import folded, lean, playable
 
 #: Parameters and buffers, inputs, labels → loss.
 Loss = Callable[[Sequence[Tensor], Tensor, Tensor], Tensor]
@@ -136,8 +136,7 @@ def _checked(loss: Loss, weights: Sequence[Tensor], parameters: int, inputs: Ten
     """Trace on copies, and keep the trace only if it repeats autograd to the last bit, buffers included."""
     gradient = recorded(loss, parameters)
     try:
-        # Not the module itself, whose call is a good deal of bookkeeping.
-        played: Gradient = folded(traced(gradient, weights, inputs, labels)).forward
+        played = playable(folded(traced(gradient, weights, inputs, labels)))
     except RuntimeError:
         # An operation that cannot be traced: autograd goes on doing it.
         return None

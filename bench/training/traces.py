@@ -5,6 +5,8 @@ neither on weights nor on a batch, such as the mean's share of each example, is 
 kernels on the same operands in the same order, so not a bit differs.
 """
 
+import re
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -56,6 +58,30 @@ def folded(module: fx.GraphModule) -> fx.GraphModule:
     graph.eliminate_dead_code()
     module.recompile()
     return module
+
+
+def playable(module: fx.GraphModule) -> Callable[..., Sequence[Tensor]]:
+    """Return what a trace computes as a function that calls torch's kernels themselves.
+
+    A trace looks each operation up by four names and calls it through an object in Python: half a microsecond.
+
+    Args:
+        module: A trace, which is changed.
+    """
+
+    def bound(match: re.Match[str]) -> str:
+        name, overload = match.groups()
+        kept = f"{name}_{overload}"
+        module.__dict__[kept] = getattr(getattr(aten, name), overload)._op
+        return f"self.{kept}"
+
+    def transformed(body: list[str]) -> list[str]:
+        return [re.sub(r"\btorch\.ops\.aten\.(\w+)\.(\w+)", bound, line) for line in body]
+
+    with module.graph.on_generate_code(lambda _: transformed):
+        module.recompile()
+    played: Callable[..., Sequence[Tensor]] = module.forward
+    return played
 
 
 def _simplify(graph: fx.Graph, node: fx.Node) -> None:

@@ -37,13 +37,16 @@ LEAST_STEPS, LEAST_STEPS_LARGE, LARGE = 100, 500, 10_000
 LEAST_STACK = 2
 #: Seconds that the last windows are timed for in which candidates are compared: that part of what all trials would
 #: take one by one, within these limits.
-TIMED_SHARE, TIMED_SECONDS, TIMED_SECONDS_MOST = 1e-3, 0.01, 0.1
+TIMED_SHARE, TIMED_SECONDS, TIMED_SECONDS_MOST = 5e-4, 0.01, 0.1
+#: How often each candidate is timed; the fastest time counts.
+TURNS = 2
 #: A stack has to be faster than one by one by this factor.
 LEAST_GAIN = 1.03
 #: Part of the free memory that a stack may take. Parameters count six times: themselves, gradients, state.
 MEMORY_SHARE, PARAMETER_COPIES = 0.2, 6
-#: Models of at most so many numbers are stacked even where that rounds otherwise.
-TINY = 1000
+#: Models of at most so many numbers are stacked even where that rounds otherwise, while the batches of a stack have at
+#: most so many bytes: more leave the cache, and a smaller stack is the faster one.
+TINY, TINY_BYTES = 1000, 1 << 21
 #: How trials may lie, each for itself before its optimizer: with shared batches as one wide product, or without.
 APART = (Layout(views=False, groups=False, wide=True), Layout(views=False, groups=False, wide=False))
 ONE_BY_ONE = "one by one"
@@ -209,9 +212,12 @@ class Trials:
 
         Products of so few numbers round alike by luck, in a rehearsal too, so that no timing is to decide their bits.
         """
+        example = self.task.train.inputs[:1]
+        each = self.plan.batch_size * example.numel() * example.element_size()
+        sizes = [size for size in self.sizes() if size * each <= TINY_BYTES] or self.sizes()[-1:]
         reason = None
         for exact in (True, False):
-            fits, reason = self.fits(self.sizes(), exact)
+            fits, reason = self.fits(sizes, exact)
             if fits:
                 size = max(fits)
                 return self._stacked(size, fits[size], exact)
@@ -306,27 +312,30 @@ class Trials:
         return None, reason
 
     def _gains(self, apart: Layout) -> dict[int, float]:
-        """Return how many times as fast a trial of a stack of each size is as one alone."""
-
-        def alone(window: float) -> float:
-            return _step_seconds(self.stepper(self.starts[0], graphs=self.graphs), window)
-
-        step = alone(TIMED_SECONDS)
+        """Return how many times as fast a trial of a stack of each size is as one alone; of those that run at all."""
+        contestants: dict[int, Stepper | Stack] = {1: self.stepper(self.starts[0], graphs=self.graphs)}
+        step = _step_seconds(contestants[1], TIMED_SECONDS)
         everything = step * (self.plan.steps or 0) * len(self.starts)
         window = min(max(TIMED_SHARE * everything, TIMED_SECONDS), TIMED_SECONDS_MOST)
-        if window > TIMED_SECONDS:
-            step = alone(window)
-        return {size: self._gain(size, apart, step, window) for size in self.sizes()}
+        contestants |= {size: stack for size in self.sizes() if (stack := self._running(size, apart)) is not None}
+        # In turns: what slows the machine down for a while slows down all of them.
+        turns = [
+            {size: _step_seconds(one, window) / one.trials for size, one in contestants.items()} for _ in range(TURNS)
+        ]
+        best = {size: min(turn[size] for turn in turns) for size in contestants}
+        return {size: best[1] / seconds for size, seconds in best.items() if size > 1}
 
-    def _gain(self, size: int, apart: Layout, alone: float, window: float) -> float:
-        """Return how many times as fast a trial of a stack is as one alone, whose step takes `alone` seconds."""
+    def _running(self, size: int, apart: Layout) -> Stack | None:
+        """Return the largest stack of a size, having taken a step, in the layout that merges most; None if none can."""
         block = max(self.blocks(size), key=len)
         for layout in _merged(apart):
             try:
-                return alone / (_step_seconds(self.stack(block, layout, graphs=self.graphs), window) / len(block))
+                stack = self.stack(block, layout, graphs=self.graphs)
+                stack.run(1, lambda: False)
+                return stack
             except Exception:
                 continue
-        return 0.0
+        return None
 
     def stack(
         self,

@@ -276,9 +276,9 @@ def test_blocks_share_batches_as_long_as_they_can() -> None:
 def test_the_fastest_is_chosen_and_a_stack_that_gains_nothing_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
     task = image_task()
     trials = trials_of(task, "sgd", starts_of([0.01, 0.02, 0.1], [0, 1]), steps=200)
-    monkeypatch.setattr(Trials, "_gain", lambda self, size, *_: {6: 1.5, 3: 2.0, 2: 1.0}[size])
+    monkeypatch.setattr(Trials, "_gains", lambda *_: {6: 1.5, 3: 2.0, 2: 1.0})
     assert trials.choose("auto").most == 3
-    monkeypatch.setattr(Trials, "_gain", lambda *_: 1.0)
+    monkeypatch.setattr(Trials, "_gains", lambda *_: {6: 1.0, 3: 1.0, 2: 1.0})
     choice = trials.choose("auto")
     assert (choice.path, choice.reason) == (ONE_BY_ONE, "stacked, trials are 1.00 times as fast")
 
@@ -296,13 +296,22 @@ def test_the_longer_trials_take_the_longer_candidates_are_timed(
     monkeypatch.setattr(trials_module, "_step_seconds", step_seconds)
     trials = trials_of(image_task(), "sgd", starts_of([0.01, 0.02], [0, 1]), steps=steps)
     assert trials.choose("auto").most == 4
-    # One by one first, to see how long that takes; stacks of four and of two at last.
-    assert (timed[0], timed[-2:]) == (0.01, [window] * 2)
+    # One by one first, to see how long that takes; then that and stacks of four and of two, in turns.
+    assert timed == [0.01, *[window] * 6]
+
+
+def test_stacks_of_tiny_models_whose_batches_leave_the_cache_are_smaller(monkeypatch: pytest.MonkeyPatch) -> None:
+    task = dataclasses.replace(image_task(), model=logreg((1, 8, 8), 10))
+    trials = trials_of(task, "sgd", starts_of([0.01, 0.02], [0, 1]), batch_size=2, steps=200)
+    batch = 2 * 64 * 4
+    for most, size in ((4 * batch, 4), (4 * batch - 1, 2), (0, 2)):
+        monkeypatch.setattr(trials_module, "TINY_BYTES", most)
+        assert trials.choose("auto").most == size
 
 
 @pytest.mark.parametrize("gain", [0.0, 1.0, 100.0])
 def test_no_timing_decides_how_tiny_models_are_trained(gain: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Trials, "_gain", lambda *_: gain)
+    monkeypatch.setattr(Trials, "_gains", lambda *_: {2: gain})
     task = dataclasses.replace(image_task(), model=logreg((1, 8, 8), 10))
     choice = trials_of(task, "adam", starts_of((0.01, 0.1), (0,)), batch_size=2, steps=200).choose("auto")
     assert (choice.path, choice.most) == ("native", 2)
