@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
+from bench.analysis.words import plural
 from bench.config import Cell
 from bench.launching.estimate import duration
 from bench.launching.packing import Rates, earlier_rates, pack
@@ -68,7 +69,7 @@ def describe_jobs(settings: SlurmSettings, store: Store, done: Sequence[Cell], p
             pending[costliest].label,
         )
     Console().print(table)
-    print(f"{jobs} job{'s' if jobs > 1 else ''}, each: {_words(work.resources)}")
+    print(f"{plural(jobs, 'job')}, each: {_words(work.resources)}")
     print(_times(each, jobs * settings.processes, rates))
     longest = max(sum(weights[place] for place in places) for places in processes)
     if known and longest > 60 * settings.minutes:
@@ -79,7 +80,8 @@ def describe_jobs(settings: SlurmSettings, store: Store, done: Sequence[Cell], p
 def _say_cells(store: Store, done: Sequence[Cell], pending: Sequence[Cell]) -> None:
     trials = sum(len(cell.lrs) * len(cell.seeds) for cell in pending)
     already = f", {len(done)} done already" if done else ""
-    print(f"sweep {store.sweep}: {len(done) + len(pending)} cells{already}, {len(pending)} to run ({trials} trials)")
+    cells = plural(len(done) + len(pending), "cell")
+    print(f"sweep {store.sweep}: {cells}{already}, {len(pending)} to run ({plural(trials, 'trial')})")
 
 
 def _times(each: Sequence[float | None], processes: int, rates: Rates) -> str:

@@ -2,6 +2,7 @@
 
 import sys
 
+from bench.analysis.words import plural
 from bench.errors import UsageError, printable
 from bench.results.merge import Merge, plan_merge, write_merge
 from bench.results.store import Store
@@ -37,7 +38,10 @@ def merge_sweeps(first: Store, second: Store, out: Store | None, dry_run: bool =
                 printable(f"bench: {cell} {merge.labels[cell]}: {reason}, on the same hardware and versions"),
                 file=sys.stderr,
             )
-        print(printable(f"bench: {len(merge.conflicts)} cells are in conflict; nothing was written"), file=sys.stderr)
+        print(
+            printable(f"bench: in conflict: {plural(len(merge.conflicts), 'cell')}; nothing was written"),
+            file=sys.stderr,
+        )
         return 1
     if not dry_run:
         try:

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable, Collection, Sequence
 
+from bench.analysis.words import plural
 from bench.config import Cell
 from bench.results.leases import Lease, Leases
 from bench.results.record import CellStatus, RecordError
@@ -81,7 +82,7 @@ class CellQueue:
         if others and not self._said:
             first = others[0]
             print(
-                f"bench: {len(others)} cells are being run by other processes ({first.host}, process {first.process}); "
+                f"bench: other processes run {plural(len(others), 'cell')} ({first.host}, process {first.process}); "
                 "waiting for them",
                 file=sys.stderr,
                 flush=True,

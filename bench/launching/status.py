@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from bench.analysis.words import plural
 from bench.errors import printable
 from bench.launching.estimate import duration, seconds_left
 from bench.results.glance import Glance
@@ -230,7 +231,7 @@ def in_words(status: SweepStatus) -> list[str]:
     diverged = [seen for seen in status.records.values() if seen.diverged]
     if diverged:
         trials, of = sum(seen.diverged for seen in diverged), sum(seen.trials for seen in status.records.values())
-        lines.append(f"diverged: {trials} of {of} trials, in {len(diverged)} cells; they are data")
+        lines.append(f"diverged: {trials} of {of} trials, in {plural(len(diverged), 'cell')}; they are data")
     if not status.plan:
         lines.append(
             "no plan here, as in sweeps of versions before 0.2: what was asked for and has no record is not known"

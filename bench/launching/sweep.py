@@ -14,6 +14,7 @@ from time import sleep
 from types import FrameType
 from typing import Protocol
 
+from bench.analysis.words import plural
 from bench.config import Cell
 from bench.devices import is_parallel, usable_cores
 from bench.errors import UsageError
@@ -217,21 +218,20 @@ def _write_plan(store: Store, cells: Sequence[Cell]) -> None:
 
 
 def _in_words(count: int, pending: Sequence[Cell]) -> str:
-    workers = min(count, len(pending))
-    return f"{workers} worker{'s' if workers > 1 else ''}"
+    return plural(min(count, len(pending)), "worker")
 
 
 def _say_plan(
     store: Store, unique: list[Cell], cells: Sequence[Cell], done: list[Cell], pending: list[Cell], how: str
 ) -> None:
     trials = sum(len(cell.lrs) * len(cell.seeds) for cell in pending)
-    parts = [f"{len(unique)} cells"]
+    parts = [plural(len(unique), "cell")]
     if len(unique) < len(cells):
         parts.append(f"{len(cells) - len(unique)} named twice")
     if done:
         parts.append(f"{len(done)} done already")
     if pending:
-        parts.append(f"{len(pending)} to run ({trials} trials, {how})")
+        parts.append(f"{len(pending)} to run ({plural(trials, 'trial')}, {how})")
     print(f"bench: sweep {store.sweep}: {', '.join(parts)}", file=sys.stderr, flush=True)
 
 

@@ -124,7 +124,7 @@ def test_what_others_run_is_left_for_later_and_not_trained_again(
     assert run_sweep(cells, workers=1) == 0
     assert waits == [AGAIN_SECONDS] * 2
     said = capsys.readouterr().err
-    assert f"1 cells are being run by other processes ({socket.gethostname()}, process {held.pid})" in said
+    assert f"other processes run 1 cell ({socket.gethostname()}, process {held.pid})" in said
     assert "[1/2] mnist5k/logreg sgd B=64 cpu: complete in" in said
     assert "[2/2] mnist5k/logreg sgd B=16 cpu: complete by another process; done in" in said
     assert "2 of 2 cells done; records in" in said

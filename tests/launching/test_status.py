@@ -130,7 +130,7 @@ def test_in_words(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
         f"  2 failed: its worker died ({CELLS['failed']} cell failed and 1 more)",
         f"  1 oom: out of memory ({CELLS['oom']} cell oom)",
         f"  1 unreadable: No such file or directory ({'d' * 16} {'d' * 16})",
-        "diverged: 1 of 10 trials, in 1 cells; they are data",
+        "diverged: 1 of 10 trials, in 1 cell; they are data",
     ]
 
 

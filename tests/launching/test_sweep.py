@@ -228,7 +228,7 @@ def test_the_same_cell_twice_is_run_once(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert run_sweep([small_cell(), small_cell()], workers=1) == 0
-    assert "1 cells, 1 named twice" in capsys.readouterr().err
+    assert "1 cell, 1 named twice" in capsys.readouterr().err
 
 
 def test_worker_count() -> None:

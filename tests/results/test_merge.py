@@ -64,7 +64,7 @@ def test_another_digest_on_the_same_hardware_is_refused_and_nothing_is_written(
         said = capsys.readouterr()
         assert said.out == ""
         assert f"{OTHER} mnist5k/mlp sgd B=10 cpu: digest cdcdcdcdcdcd here, eeeeeeeeeeee there" in said.err
-        assert "1 cells are in conflict; nothing was written" in said.err
+        assert "in conflict: 1 cell; nothing was written" in said.err
         assert CELL not in said.err
     assert everything(stores.a.path) == before
     assert not stores.c.path.exists()
