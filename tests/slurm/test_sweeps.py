@@ -152,3 +152,15 @@ def test_a_job_out_of_time_is_followed_by_another(cluster: Cluster, tmp_path: Pa
     (log,) = sweep.store.path.glob(f"jobs/*/logs/{first}_*.out")
     assert "SIGUSR2: stopping" in log.read_text()
     assert log.read_text().count(": interrupted") == 2
+
+
+def test_hydras_submitit_launcher_runs_each_cell_as_a_job(tmp_path: Path) -> None:
+    pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
+    # One of the devices is not here: an exit code comes back from there too.
+    words = ["task=regression/linear", "device=cpu,mps", "hydra/launcher=submitit_slurm", "hydra.launcher.mem_gb=null"]
+    words += [f"hydra.launcher.submitit_folder={tmp_path}/jobs/%j"]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    asked = [sys.executable, "-m", "bench.cli", "run", "-m", *SMALL, *words]
+    assert subprocess.run(asked, cwd=tmp_path, env=environment, timeout=120).returncode == 1
+    found = records(tmp_path / "results/default")
+    assert sorted(record["status"] for record in found.values()) == ["complete", "unavailable"]
