@@ -6,6 +6,7 @@ products of a few numbers round otherwise in a stack, and stacking gains most th
 all the same, by a rule that no timing decides, so that a cell repeats to the last bit.
 """
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -312,18 +313,22 @@ class Trials:
         return None, reason
 
     def _gains(self, apart: Layout) -> dict[int, float]:
-        """Return how many times as fast a trial of a stack of each size is as one alone; of those that run at all."""
-        contestants: dict[int, Stepper | Stack] = {1: self.stepper(self.starts[0], graphs=self.graphs)}
-        step = _step_seconds(contestants[1], TIMED_SECONDS)
-        everything = step * (self.plan.steps or 0) * len(self.starts)
+        """Return how many times as fast a trial of a stack of each size is as one alone; 0 of a stack that fails."""
+        alone = self.stepper(self.starts[0], graphs=self.graphs)
+        everything = _step_seconds(alone, TIMED_SECONDS) * (self.plan.steps or 0) * len(self.starts)
         window = min(max(TIMED_SHARE * everything, TIMED_SECONDS), TIMED_SECONDS_MOST)
-        contestants |= {size: stack for size in self.sizes() if (stack := self._running(size, apart)) is not None}
+        stacks = {size: self._running(size, apart) for size in self.sizes()}
+        best: dict[int, float] = {}
         # In turns: what slows the machine down for a while slows down all of them.
-        turns = [
-            {size: _step_seconds(one, window) / one.trials for size, one in contestants.items()} for _ in range(TURNS)
-        ]
-        best = {size: min(turn[size] for turn in turns) for size in contestants}
-        return {size: best[1] / seconds for size, seconds in best.items() if size > 1}
+        for _ in range(TURNS):
+            best[1] = min(best.get(1, math.inf), _step_seconds(alone, window))
+            for size, stack in stacks.items():
+                try:
+                    seconds = _step_seconds(stack, window) / stack.trials if stack else math.inf
+                except Exception:
+                    seconds, stacks[size] = math.inf, None
+                best[size] = min(best.get(size, math.inf), seconds)
+        return {size: best[1] / best[size] if stack else 0.0 for size, stack in stacks.items()}
 
     def _running(self, size: int, apart: Layout) -> Stack | None:
         """Return the largest stack of a size, having taken a step, in the layout that merges most; None if none can."""

@@ -300,6 +300,21 @@ def test_the_longer_trials_take_the_longer_candidates_are_timed(
     assert timed == [0.01, *[window] * 6]
 
 
+def test_a_stack_that_fails_while_it_is_timed_is_not_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    step_seconds = trials_module._step_seconds
+
+    def failing(stepper: Any, window: float) -> float:
+        if stepper.trials == 4:
+            raise RuntimeError("out of something")
+        return step_seconds(stepper, window) / stepper.trials**2
+
+    monkeypatch.setattr(trials_module, "_step_seconds", failing)
+    trials = trials_of(image_task(), "sgd", starts_of([0.01, 0.02], [0, 1]), steps=200)
+    assert trials.choose("auto").most == 2
+    monkeypatch.setattr(Trials, "sizes", lambda self: [4])
+    assert trials.choose("auto").reason == "stacked, trials are 0.00 times as fast"
+
+
 def test_stacks_of_tiny_models_whose_batches_leave_the_cache_are_smaller(monkeypatch: pytest.MonkeyPatch) -> None:
     task = dataclasses.replace(image_task(), model=logreg((1, 8, 8), 10))
     trials = trials_of(task, "sgd", starts_of([0.01, 0.02], [0, 1]), batch_size=2, steps=200)
