@@ -232,7 +232,7 @@ class TrainingConfig:
             untrained loss.
         stack: Whether learning rates and seeds of a cell are trained together in one set of tensors: "auto" (where
             that is faster and changes no bit; the record says which way each cell went), "off", or at most how many
-            trials, ≥ 2, even where that is slower or rounds otherwise.
+            trials, ≥ 2, even where that is slower or, if there is no other way, rounds otherwise.
         compile: "on" compiles the gradient of a batch (forward and backward pass) for each shape of batch, by torch's
             inductor; it rounds otherwise, and is held against autograd's before it is used. The first takes some
             seconds, which are not on the training clock. "off" leaves it to the kernels one by one.

@@ -44,8 +44,8 @@ def run(*overrides: str) -> int:
 
 
 def records(folder: Path) -> dict[str, dict[str, Any]]:
-    """Return the records of a sweep folder as plain JSON, by cell id."""
-    return {path.parent.name: json.loads(path.read_text()) for path in sorted(folder.glob("*/record.json"))}
+    """Return the records of a sweep folder as plain JSON, by cell id; not those that are being written."""
+    return {path.parent.name: json.loads(path.read_text()) for path in sorted(folder.glob("[!.]*/record.json"))}
 
 
 def digests(folder: Path) -> dict[str, object]:

@@ -136,7 +136,7 @@ class Trials:
         Args:
             setting: "auto", "off", or at most how many trials to stack. "auto" is the fastest stack that changes no
                 bit (on a GPU, that rounds alike), or for tiny models the largest; a number stacks even where that is
-                slower or rounds otherwise. Compiled, trials of a stack always round otherwise.
+                slower, and where no layout keeps all bits, rounds otherwise. Compiled, trials of a stack always do.
         """
         if self.parallel is not None:
             devices = self.parallel.group.size
@@ -144,10 +144,9 @@ class Trials:
         reason = "training.stack=off" if setting == "off" else self._why_not(setting == "auto")
         if reason:
             return self._one_by_one(reason)
-        if setting != "auto":
-            fits, reason = self.fits([int(setting)], exact=False)
-            return self._stacked(*fits.popitem(), exact=False) if fits else self._one_by_one(reason)
         exact = self.task.device.type == "cpu"
+        if setting != "auto":
+            return self._largest([int(setting)], exact and not self.compiled)
         if self.compiled and exact:
             return self._rounded("compiled gradients round otherwise in a stack")
         if exact and self._tiny():
@@ -215,13 +214,16 @@ class Trials:
         """
         example = self.task.train.inputs[:1]
         each = self.plan.batch_size * example.numel() * example.element_size()
-        sizes = [size for size in self.sizes() if size * each <= TINY_BYTES] or self.sizes()[-1:]
+        return self._largest([size for size in self.sizes() if size * each <= TINY_BYTES] or self.sizes()[-1:], True)
+
+    def _largest(self, sizes: Sequence[int], exact: bool) -> Choice:
+        """Stack in the largest size in which a rehearsal finds every bit, where that is asked for; else the largest."""
         reason = None
-        for exact in (True, False):
-            fits, reason = self.fits(sizes, exact)
+        for bits in (True, False) if exact else (False,):
+            fits, reason = self.fits(sizes, bits)
             if fits:
                 size = max(fits)
-                return self._stacked(size, fits[size], exact)
+                return self._stacked(size, fits[size], bits)
         return self._one_by_one(reason or "no stack fits the memory")
 
     def _rounded(self, reason: str | None) -> Choice:

@@ -101,8 +101,9 @@ def test_one_small_measurement_of_loops(task: Task, monkeypatch: pytest.MonkeyPa
 def test_one_small_measurement_of_stacks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "VISIT_SECONDS", 1e-4)
     made = engine.measure_stacks(SMALL, torch.device("cpu"), 3)
-    assert set(made["contestant"]) == {"alone", "6", "3", "2"}
-    assert set(made["auto"]) <= set(made["contestant"])
+    # Which stacks keep every bit is up to the kernels that a processor is given.
+    assert {"alone", *made["auto"]} <= set(made["contestant"]) <= {"alone", "6", "3", "2"}
+    assert len(set(made["contestant"])) > 1
     assert (made["seconds"] > 0).all()
     assert {case.removesuffix(" ≈") for case in made["case"]} == {"regression/linear sgd, 3 learning rates × 2 seeds"}
 

@@ -15,8 +15,11 @@ from bench.tasks.problem import Split
 from bench.tasks.task import Task
 from bench.training import stack as stack_module
 from bench.training import trials as trials_module
+from bench.training.compiled import CompiledGradients
 from bench.training.loop import Plan, Trial
+from bench.training.rehearsal import Rehearsal
 from bench.training.seeds import Start
+from bench.training.stack import Layout
 from bench.training.stepper import Method
 from bench.training.trials import APART, ONE_BY_ONE, Choice, Trials, _parts
 from tests.cases import builder, plan_of, toy_task
@@ -240,6 +243,24 @@ def test_copied_gradients_may_be_replaced_but_not_held_on_to(holds: bool) -> Non
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(stack_module, "COPIED", 0)
         assert trials.fits([4], exact=True)[0]
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_stack_of_a_given_size_keeps_every_bit_where_a_layout_does(
+    compiled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where kernels are such that a wide product rounds otherwise than those of each trial."""
+    why_not = Rehearsal.why_not
+
+    def wide_rounds(rehearsal: Rehearsal, block: Sequence[Start], layout: Layout) -> str | None:
+        return "rounds" if rehearsal.exact and layout.wide else why_not(rehearsal, block, layout)
+
+    monkeypatch.setattr(Rehearsal, "why_not", wide_rounds)
+    trials = trials_of(image_task(), "sgd", starts_of([0.01, 0.1], [0, 1]))
+    if compiled:
+        trials = dataclasses.replace(trials, compiled=CompiledGradients(trials.task, {}))
+    choice = trials.choose(4)
+    assert (choice.most, choice.exact, choice.layout.wide) == (4, not compiled, compiled)
 
 
 def test_models_without_stacked_layers_go_through_vmap(task: Task) -> None:
