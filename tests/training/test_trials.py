@@ -353,6 +353,20 @@ def test_no_timing_decides_how_tiny_models_are_trained(gain: float, monkeypatch:
     assert (choice.path, choice.most) == ("native", 2)
 
 
+@pytest.mark.parametrize("keeps", [2, 4])
+def test_tiny_models_are_not_stacked_in_fewer_for_the_sake_of_bits(keeps: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    why_not = Rehearsal.why_not
+
+    def larger_rounds(rehearsal: Rehearsal, block: Sequence[Start], layout: Layout) -> str | None:
+        return "rounds" if rehearsal.exact and len(block) > keeps else why_not(rehearsal, block, layout)
+
+    monkeypatch.setattr(Rehearsal, "why_not", larger_rounds)
+    task = dataclasses.replace(image_task(examples=64), model=logreg((1, 8, 8), 10))
+    choice = trials_of(task, "sgd", starts_of([0.01, 0.02], [0, 1]), batch_size=32, steps=200).choose("auto")
+    assert choice.most == 4
+    assert choice.exact <= (keeps == 4)
+
+
 def test_stacks_stay_within_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     trials = trials_of(image_task(), "sgd", starts_of([0.01, 0.1], [0, 1, 2]), steps=200)
     assert trials.sizes() == [6, 2]
