@@ -147,10 +147,10 @@ class Trials:
         exact = self.task.device.type == "cpu"
         if setting != "auto":
             return self._largest([int(setting)], exact and not self.compiled)
-        if self.compiled and exact:
-            return self._rounded("compiled gradients round otherwise in a stack")
+        if self.compiled and exact and not self._tiny():
+            return self._one_by_one("compiled gradients round otherwise in a stack")
         if exact and self._tiny():
-            return self._by_rule()
+            return self._largest(self.sizes()[:1], exact=False) if self.compiled else self._by_rule()
         rehearsal = self._rehearsal(exact)
         apart, reason = self._fitting(rehearsal, LEAST_STACK, APART)
         if apart is None:
@@ -215,7 +215,8 @@ class Trials:
         """
         example = self.task.train.inputs[:1]
         each = self.plan.batch_size * example.numel() * example.element_size()
-        return self._largest([size for size in self.sizes() if size * each <= TINY_BYTES] or self.sizes()[-1:], True)
+        sizes = self.sizes()
+        return self._largest([size for size in sizes if size * each <= TINY_BYTES] or sizes[-1:], exact=True)
 
     def _largest(self, sizes: Sequence[int], exact: bool) -> Choice:
         """Stack in the first of these sizes that can be; where exact, in a layout that keeps every bit, if one does."""
@@ -226,11 +227,6 @@ class Trials:
                 if fits:
                     return self._stacked(size, fits[size], bits)
         return self._one_by_one(reason or "no stack fits the memory")
-
-    def _rounded(self, reason: str | None) -> Choice:
-        """Stack the trials of a tiny model to rounding; those of others not at all, for the reason given."""
-        fits, _ = self.fits(self.sizes()[:1], exact=False) if self._tiny() else ({}, None)
-        return self._stacked(*fits.popitem(), exact=False) if fits else self._one_by_one(reason)
 
     def _tiny(self) -> bool:
         """Tell whether the model is tiny and written in stacked layers."""

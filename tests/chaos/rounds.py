@@ -128,7 +128,7 @@ class Round:
     def wait_for(self, disturbance: Disturbance) -> None:
         """Wait until it is time for a disturbance, or the sweeps have ended."""
         end = time.monotonic() + PATIENCE
-        while self.living() and len(list(self.store.glob("*/record.json"))) < disturbance.records:
+        while self.living() and len(Store(self.store).cells()) < disturbance.records:
             if time.monotonic() > end:
                 raise TimeoutError(f"no {disturbance.records} records in {PATIENCE:.0f} s")
             time.sleep(PAUSE)
@@ -142,7 +142,7 @@ class Round:
             self.wait_for(disturbance)
         if not self.living():
             self.start()
-        there = len(list(self.store.glob("*/record.json")))
+        there = len(Store(self.store).cells())
         try:
             done = KINDS[disturbance.kind](self, random.Random(disturbance.seed))
         except psutil.NoSuchProcess as error:

@@ -50,7 +50,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
 
 def wait_for_records(folder: Path, count: int, process: subprocess.Popen[str]) -> None:
     """Wait until a sweep has at least `count` records, or has ended."""
-    while process.poll() is None and len(list(folder.glob("results/default/[!.]*/record.json"))) < count:
+    while process.poll() is None and len(Store(folder / "results/default").cells()) < count:
         process_wait(process)
 
 

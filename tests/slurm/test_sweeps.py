@@ -87,7 +87,7 @@ class Sweep:
         back = time.time()
         assert came == code, self.said
         assert "Traceback" not in self.said
-        last = max(file.stat().st_mtime for file in self.store.path.glob("*/record.json"))
+        last = max(file.stat().st_mtime for file in self.store.path.glob("[!.]*/record.json"))
         assert back - last < BACK_SECONDS, self.said
         found = sorted(str(record["status"]) for record in records(self.store.path).values())
         assert found == (list(statuses) or ["complete"] * len(read_plan(self.store)))

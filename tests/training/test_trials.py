@@ -1,7 +1,7 @@
 """Stacked trials end as they do alone: to the last bit on a CPU, whatever is trained, however they stop."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -46,6 +46,16 @@ def starts_of(lrs: Sequence[float], seeds: Sequence[int], order: int | None = No
 
 def trials_of(task: Task, name: str, starts: Sequence[Start], implementation: str = "default", **plan: Any) -> Trials:
     return Trials(task, builder(name, implementation), plan_of(len(task.train), **plan), starts)
+
+
+def let_round(monkeypatch: pytest.MonkeyPatch, where: Callable[[Sequence[Start], Layout], bool]) -> None:
+    """Let rehearsals find other bits in some stacks, as on a processor whose kernels round otherwise there."""
+    why_not = Rehearsal.why_not
+
+    def found(rehearsal: Rehearsal, block: Sequence[Start], layout: Layout) -> str | None:
+        return "rounds" if rehearsal.exact and where(block, layout) else why_not(rehearsal, block, layout)
+
+    monkeypatch.setattr(Rehearsal, "why_not", found)
 
 
 def told(trained: Sequence[Trial]) -> list[dict[str, Any]]:
@@ -250,12 +260,7 @@ def test_a_stack_of_a_given_size_keeps_every_bit_where_a_layout_does(
     compiled: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where kernels are such that a wide product rounds otherwise than those of each trial."""
-    why_not = Rehearsal.why_not
-
-    def wide_rounds(rehearsal: Rehearsal, block: Sequence[Start], layout: Layout) -> str | None:
-        return "rounds" if rehearsal.exact and layout.wide else why_not(rehearsal, block, layout)
-
-    monkeypatch.setattr(Rehearsal, "why_not", wide_rounds)
+    let_round(monkeypatch, lambda block, layout: layout.wide)
     trials = trials_of(image_task(), "sgd", starts_of([0.01, 0.1], [0, 1]))
     if compiled:
         trials = dataclasses.replace(trials, compiled=CompiledGradients(trials.task, {}))
@@ -355,12 +360,7 @@ def test_no_timing_decides_how_tiny_models_are_trained(gain: float, monkeypatch:
 
 @pytest.mark.parametrize("keeps", [2, 4])
 def test_tiny_models_are_not_stacked_in_fewer_for_the_sake_of_bits(keeps: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    why_not = Rehearsal.why_not
-
-    def larger_rounds(rehearsal: Rehearsal, block: Sequence[Start], layout: Layout) -> str | None:
-        return "rounds" if rehearsal.exact and len(block) > keeps else why_not(rehearsal, block, layout)
-
-    monkeypatch.setattr(Rehearsal, "why_not", larger_rounds)
+    let_round(monkeypatch, lambda block, layout: len(block) > keeps)
     task = dataclasses.replace(image_task(examples=64), model=logreg((1, 8, 8), 10))
     choice = trials_of(task, "sgd", starts_of([0.01, 0.02], [0, 1]), batch_size=32, steps=200).choose("auto")
     assert choice.most == 4
